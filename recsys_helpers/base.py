@@ -1,0 +1,206 @@
+"""The interface every model shares: fit, predict, recommend."""
+
+from __future__ import annotations
+
+import numbers
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from .ratings import Ratings
+
+
+class Recommender(BaseEstimator):
+    """Base of all models; parameters work as in scikit-learn.
+
+    A subclass implements `fit`, which ends with ``self._remember(ratings)``, and
+    two private methods that speak in codes (positions, see `Ratings`):
+
+    ``_predict_codes(user_codes, item_codes)``
+        float64 predictions, one for each pair; a code of -1 means unknown and
+        gets the documented fallback of the model.
+    ``_score_codes(user_code)``
+        scores of all n items for one known user, used to rank them. By default
+        the predicted ratings.
+
+    Everything public speaks the ids of the data set.
+    """
+
+    def fit(self, ratings, validation=None):
+        """Learn from ratings. See the subclass."""
+        raise NotImplementedError
+
+    def predict(self, ratings):
+        """Predict the rating of each row.
+
+        Parameters
+        ----------
+        ratings : Ratings or DataFrame
+            The pairs to predict: a `Ratings`, or a table with the columns userId
+            and movieId. Ids need not have been in training.
+
+        Returns
+        -------
+        ndarray of float64, shape (len(ratings),)
+            Aligned with the rows. Not clipped to the rating scale.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        self._check_fitted()
+        users, items = self._pair_codes(ratings)
+        return np.asarray(self._predict_codes(users, items), dtype=np.float64)
+
+    def recommend(self, user, n=10, *, exclude_rated=True):
+        """The n films with the highest scores for one user.
+
+        Parameters
+        ----------
+        user : int
+            A userId from training.
+        n : int
+            How many films; fewer come back when fewer are left.
+        exclude_rated : bool
+            Leave out films that the user rated in training.
+
+        Returns
+        -------
+        DataFrame
+            Columns movieId and score, and title where the training data had
+            titles; best first. Equal scores are ordered by movieId.
+
+        Raises
+        ------
+        ValueError
+            If the user was not in training, or n is not a positive integer.
+        """
+        self._check_fitted()
+        check_positive_int("n", n)
+        code = self._known_user(user)
+        scores = np.array(self._score_codes(code), dtype=np.float64)
+        if exclude_rated:
+            scores[self._rated_codes(code)] = -np.inf
+        return self._top_frame(scores, n)
+
+    # ---- for subclasses ---------------------------------------------------
+
+    def _predict_codes(self, users, items):
+        raise NotImplementedError
+
+    def _score_codes(self, user):
+        items = np.arange(self.train_.n_items, dtype=np.int32)
+        return self._predict_codes(np.full(len(items), user, dtype=np.int32), items)
+
+    def _remember(self, ratings):
+        """Keep the training ratings (a reference, not a copy) for id translation."""
+        self.train_ = ratings
+        return self
+
+    def _check_ratings(self, ratings, name="ratings"):
+        if not isinstance(ratings, Ratings):
+            raise TypeError(
+                f"{name}: got {type(ratings).__name__}; expected a Ratings "
+                "(make one with Ratings.from_frame or load_movielens)"
+            )
+        if len(ratings) == 0:
+            raise ValueError(f"{name}: got no ratings; expected at least one")
+        return ratings
+
+    def _check_fitted(self):
+        if not hasattr(self, "train_"):
+            raise NotFittedError(f"This {type(self).__name__} is not fitted yet; call fit(ratings) first")
+
+    def _pair_codes(self, ratings):
+        if isinstance(ratings, Ratings):
+            if ratings.user_ids is self.train_.user_ids and ratings.item_ids is self.train_.item_ids:
+                return ratings.user_codes, ratings.item_codes
+            users = self.train_.encode_users(ratings.user_ids)[ratings.user_codes]
+            items = self.train_.encode_items(ratings.item_ids)[ratings.item_codes]
+            return users, items
+        if isinstance(ratings, pd.DataFrame) and {"userId", "movieId"} <= set(ratings.columns):
+            return (
+                self.train_.encode_users(ratings["userId"].to_numpy()),
+                self.train_.encode_items(ratings["movieId"].to_numpy()),
+            )
+        raise TypeError(
+            f"ratings: got {type(ratings).__name__}; expected a Ratings, or a DataFrame with the "
+            "columns userId and movieId"
+        )
+
+    def _known_user(self, user):
+        if not isinstance(user, numbers.Integral):
+            raise ValueError(f"user: got {user!r}; expected a userId (a whole number)")
+        code = int(self.train_.encode_users(user)[0])
+        if code < 0:
+            raise ValueError(f"user: got {user}, which is not in the training data; expected a known userId")
+        return code
+
+    def _known_item(self, movie):
+        if not isinstance(movie, numbers.Integral):
+            raise ValueError(f"movieId: got {movie!r}; expected a movieId (a whole number)")
+        code = int(self.train_.encode_items(movie)[0])
+        if code < 0:
+            raise ValueError(
+                f"movieId: got {movie}, which is not in the training data; expected a known movieId"
+            )
+        return code
+
+    def _rated_codes(self, user):
+        matrix = self.train_.by_user
+        return matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
+
+    def _top_frame(self, scores, n):
+        """The n best finite scores as a table; ties go to the smaller movieId."""
+        codes = top_codes(scores, n)
+        frame = pd.DataFrame({"movieId": self.train_.item_ids[codes], "score": scores[codes]})
+        if self.train_.movies is not None:
+            frame.insert(1, "title", self.train_.titles(frame["movieId"]))
+        return frame
+
+
+def top_codes(scores, n):
+    """Positions of the n largest scores, best first, smaller position on a tie.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (n_items,)
+        -inf and NaN mark items that must not be listed.
+    n : int
+        How many.
+
+    Returns
+    -------
+    ndarray of int64
+        At most n positions.
+
+    Notes
+    -----
+    O(n_items + n log n): a partition finds the n-th largest score, and only the
+    scores from there on are sorted.
+    """
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    if n < len(scores):
+        threshold = np.partition(scores, len(scores) - n)[len(scores) - n]
+        candidates = np.flatnonzero(scores >= threshold)
+    else:
+        candidates = np.arange(len(scores))
+    candidates = candidates[scores[candidates] > -np.inf]
+    return candidates[np.lexsort((candidates, -scores[candidates]))][:n]
+
+
+def check_positive_int(name, value, minimum=1):
+    """Raise a ValueError that names the argument unless value is an integer >= minimum."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise ValueError(f"{name}: got {value!r}; expected a whole number not below {minimum}")
+    return int(value)
+
+
+def check_non_negative(name, value):
+    """Raise a ValueError that names the argument unless value is a finite number >= 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
+        raise ValueError(f"{name}: got {value!r}; expected a finite number not below 0")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Numba kernels: they know arrays and nothing else."""
