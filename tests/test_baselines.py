@@ -1,0 +1,136 @@
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_ratings
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import Ridge
+
+from recsys_helpers.base import top_codes
+from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
+from recsys_helpers.ratings import Ratings
+
+MODELS = [GlobalMean(), BiasModel(), Popularity()]
+
+
+def test_global_mean(toy):
+    model = GlobalMean().fit(toy)
+    assert model.mean_ == pytest.approx(42 / 12)
+    np.testing.assert_allclose(model.predict(toy), 42 / 12)
+
+
+def test_bias_model_by_hand():
+    # One user each way: with damping d the biases solve a 2 x 2 system per pair.
+    ratings = make_ratings([(1, 1, 5.0), (2, 2, 1.0)])
+    model = BiasModel(user_damping=1, item_damping=1, tol=1e-12).fit(ratings)
+    # 2 b_u + b_i = 2 and b_u + 2 b_i = 2 give 2/3 each.
+    np.testing.assert_allclose(model.user_bias_, [2 / 3, -2 / 3])
+    np.testing.assert_allclose(model.item_bias_, [2 / 3, -2 / 3])
+
+
+@pytest.mark.parametrize("dampings", [(5.0, 5.0), (0.3, 12.0)])
+def test_bias_model_is_the_joint_ridge_solution(medium, dampings):
+    user_damping, item_damping = dampings
+    design = np.zeros((len(medium), medium.n_users + medium.n_items))
+    design[np.arange(len(medium)), medium.user_codes] = 1 / np.sqrt(user_damping)
+    design[np.arange(len(medium)), medium.n_users + medium.item_codes] = 1 / np.sqrt(item_damping)
+    y = medium.values - medium.values.mean(dtype=float)
+    coef = Ridge(alpha=1.0, fit_intercept=False, solver="cholesky").fit(design, y).coef_
+    model = BiasModel(user_damping, item_damping, tol=1e-10).fit(medium)
+    np.testing.assert_allclose(model.user_bias_, coef[: medium.n_users] / np.sqrt(user_damping), atol=1e-7)
+    np.testing.assert_allclose(model.item_bias_, coef[medium.n_users :] / np.sqrt(item_damping), atol=1e-7)
+
+
+def test_bias_model_without_damping_fits_additive_data_exactly():
+    rng = np.random.default_rng(0)
+    user, item = rng.normal(0, 0.3, 6), rng.normal(0, 0.3, 7)
+    triples = [(u, i, 2.5 + user[u] + item[i]) for u in range(6) for i in range(7) if (u + i) % 3]
+    ratings = make_ratings(triples)
+    model = BiasModel(0, 0, tol=1e-12).fit(ratings)
+    np.testing.assert_allclose(model.predict(ratings), ratings.values, atol=1e-5)
+
+
+def test_bias_model_says_when_it_stopped_early(medium):
+    with pytest.warns(ConvergenceWarning, match="max_sweeps=2"):
+        assert BiasModel(max_sweeps=2).fit(medium).n_sweeps_ == 2
+
+
+def test_unknown_users_and_items_fall_back(toy):
+    pairs = pd.DataFrame({"userId": [10, 999, 10, 999], "movieId": [1, 1, 999, 999]})
+    bias = BiasModel().fit(toy)
+    u, i = bias.user_bias_[0], bias.item_bias_[0]
+    np.testing.assert_allclose(bias.predict(pairs) - bias.mean_, [u + i, i, u, 0])
+    popular = Popularity().fit(toy)
+    np.testing.assert_allclose(popular.predict(pairs)[2:], popular.mean_)
+
+
+def test_popularity_by_hand(toy):
+    model = Popularity(damping=2).fit(toy)
+    assert model.counts_.tolist() == [3, 2, 1, 3, 3]
+    np.testing.assert_allclose(model.item_mean_[0], 3.5 + (11 - 3 * 3.5) / 5)
+    # User 30 has not rated 1 and 3; 1 has more ratings.
+    assert model.recommend(30)["movieId"].tolist() == [1, 3]
+    assert model.recommend(30, n=3, exclude_rated=False)["movieId"].tolist() == [1, 4, 5]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+class TestEveryBaseline:
+    def test_interface(self, model, medium):
+        model = clone(model).fit(medium)
+        predictions = model.predict(medium)
+        assert predictions.dtype == np.float64 and predictions.shape == (len(medium),)
+        frame = medium.to_frame()
+        np.testing.assert_array_equal(predictions, model.predict(frame))
+        user = int(medium.user_ids[3])
+        top = model.recommend(user, n=5)
+        rated = set(frame.loc[frame["userId"] == user, "movieId"])
+        assert list(top.columns) == ["movieId", "score"] and len(top) == 5
+        assert not rated & set(top["movieId"])
+        assert (np.diff(top["score"]) <= 0).all()
+
+    def test_ids_of_another_table(self, model, medium):
+        model = clone(model).fit(medium)
+        elsewhere = Ratings.from_frame(medium.to_frame().iloc[::-7])
+        np.testing.assert_allclose(model.predict(elsewhere), model.predict(medium)[::-7])
+
+    def test_not_fitted(self, model, toy):
+        with pytest.raises(NotFittedError, match="fit"):
+            clone(model).predict(toy)
+
+    @pytest.mark.parametrize(
+        "call, error, words",
+        [
+            (lambda m, r: m.fit(r.to_frame()), TypeError, "expected a Ratings"),
+            (lambda m, r: m.fit(r[:0]), ValueError, "at least one"),
+            (lambda m, r: m.predict([1, 2]), TypeError, "userId and movieId"),
+            (lambda m, r: m.recommend(5), ValueError, "not in the training data"),
+            (lambda m, r: m.recommend("me"), ValueError, "whole number"),
+            (lambda m, r: m.recommend(10, n=0), ValueError, "n: got 0"),
+        ],
+    )
+    def test_bad_arguments(self, model, toy, call, error, words):
+        model = clone(model).fit(toy)
+        with pytest.raises(error, match=words):
+            call(model, toy)
+
+
+@pytest.mark.parametrize("bad", [-1, np.nan, "5"])
+def test_damping_is_checked(toy, bad):
+    with pytest.raises(ValueError, match="damping"):
+        BiasModel(user_damping=bad).fit(toy)
+    with pytest.raises(ValueError, match="damping"):
+        Popularity(damping=bad).fit(toy)
+
+
+def test_top_codes_breaks_ties_by_position_and_skips_the_unlisted():
+    scores = np.array([1.0, 3.0, -np.inf, 3.0, np.nan, 2.0])
+    assert top_codes(scores, 2).tolist() == [1, 3]
+    assert top_codes(scores, 10).tolist() == [1, 3, 5, 0]
+    assert top_codes(np.array([2.0, 2.0, 2.0]), 2).tolist() == [0, 1]
+
+
+def test_recommend_shows_titles(toy):
+    movies = pd.DataFrame({"movieId": [1, 2, 3, 4, 5], "title": ["A", "B", None, "D", "E"]})
+    ratings = Ratings.from_frame(toy.to_frame(), movies=movies)
+    top = Popularity().fit(ratings).recommend(30)
+    assert top["title"].tolist() == ["A", "movie 3"]
