@@ -20,7 +20,7 @@ _HOME = {
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("baselines", "datasets", "metrics", "plots", "ratings", "splits")
+_MODULES = ("baselines", "datasets", "evaluation", "metrics", "plots", "ratings", "splits")
 
 __all__ = sorted([*_HOME, *_MODULES])
 

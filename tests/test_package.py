@@ -1,0 +1,29 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import recsys_helpers
+
+
+def test_import_is_light():
+    """Importing the package loads no heavy library and compiles nothing."""
+    code = (
+        "import sys, recsys_helpers;"
+        "print([m for m in ('numba', 'pandas', 'sklearn', 'matplotlib', 'jax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", recsys_helpers.__all__)
+def test_public_names_exist_and_are_described(name):
+    thing = getattr(recsys_helpers, name)
+    assert thing.__doc__
+    assert name in dir(recsys_helpers)
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="no_such"):
+        importlib.import_module("recsys_helpers").no_such
