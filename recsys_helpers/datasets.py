@@ -1,27 +1,733 @@
-"""Read MovieLens."""
+"""Read MovieLens in every published layout, download it, and draw synthetic ratings."""
+
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import warnings
+import zipfile
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-_HERE = Path(__file__).resolve().parent
+from recsys_helpers.ratings import Ratings, check_choice
+
+# polars, pooch, scipy and the kernels are imported where they are used: most readers of the book load the
+# embedded data, and should not wait for the rest.
+
+_PACKAGE = Path(__file__).resolve().parent
+_REPOSITORY_DATA = _PACKAGE.parent / "data"
+
+_GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
+_MIRROR = "https://huggingface.co/datasets/Recommenders/MovieLens/resolve/main/"
 
 
-def load_movielens(name="latest-small", path=None, *, duplicates="error"):
-    """The embedded MovieLens latest-small (first version; the other layouts follow)."""
-    import pandas as pd
+class _Edition(NamedTuple):
+    layout: str  # "u" (u.data, u.item, u.user), "dat" or "csv"
+    encoding: str
+    scale: tuple
+    checksum: str | None  # as GroupLens publishes it beside the zip
+    mirrored: bool
 
-    from recsys_helpers.ratings import Ratings
 
-    folder = next(
-        f for f in (_HERE.parent / "data/ml-latest-small", _HERE / "_data/ml-latest-small") if f.is_dir()
+_WHOLE_STARS, _HALF_STARS = (1.0, 5.0), (0.5, 5.0)
+_EDITIONS = {
+    "100k": _Edition("u", "latin-1", _WHOLE_STARS, "md5:0e33842e24a9c977be4e0107933c0723", True),
+    "1m": _Edition("dat", "latin-1", _WHOLE_STARS, "md5:c4d9eecfca2ab87c1945afe126590906", True),
+    "10m": _Edition("dat", "utf-8", _HALF_STARS, "md5:ce571fd55effeba0271552578f2648bd", True),
+    "20m": _Edition("csv", "utf-8", _HALF_STARS, "md5:cd245b17a1ae2cc31bb14903e1204af3", True),
+    "25m": _Edition("csv", "utf-8", _HALF_STARS, "md5:6b51fb2759a8657d3bfcbfc42b592ada", False),
+    "32m": _Edition("csv", "utf-8", _HALF_STARS, "md5:d472be332d4daa821edc399621853b57", False),
+    # GroupLens replaces these two from time to time, so no checksum holds for long.
+    "latest": _Edition("csv", "utf-8", _HALF_STARS, None, False),
+    "latest-small": _Edition("csv", "utf-8", _HALF_STARS, None, False),
+}
+
+_RATING_FILES = {"u": "u.data", "dat": "ratings.dat", "csv": "ratings.csv"}
+_MOVIE_FILES = {"u": "u.item", "dat": "movies.dat", "csv": "movies.csv"}
+_RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
+_MOVIE_COLUMNS = ("movieId", "title", "genres")
+
+# The order of the 19 flags that end a line of u.item.
+_GENRES_100K = (
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror "
+    "Musical Mystery Romance Sci-Fi Thriller War Western"
+).split()
+_NO_GENRES = "(no genres listed)"
+# The occupations that users.dat of 1m gives as numbers, in that order.
+_OCCUPATIONS_1M = (
+    "other or not specified,academic/educator,artist,clerical/admin,college/grad student,customer service,"
+    "doctor/health care,executive/managerial,farmer,homemaker,K-12 student,lawyer,programmer,retired,"
+    "sales/marketing,scientist,self-employed,technician/engineer,tradesman/craftsman,unemployed,writer"
+).split(",")
+
+_CACHE_FORMAT = 1
+_CACHE_FROM_BYTES = 8 << 20  # smaller files are read faster than a cache is worth
+
+
+class DataError(ValueError):
+    """A file of ratings that cannot be read; the message says where, what was expected and what to do."""
+
+
+class DownloadError(OSError):
+    """No source gave the file; the message says what each answered and how to do it by hand."""
+
+
+# ---- public functions ---------------------------------------------------------
+
+
+def load_movielens(
+    name="latest-small",
+    path=None,
+    *,
+    duplicates="error",
+    cache=True,
+    checksum=None,
+    sources=None,
+    verbose=True,
+):
+    """Load a MovieLens data set.
+
+    Without `path`, ``"latest-small"`` is the release of October 2016 that comes with the book
+    (data/README.md), and every other name is downloaded at the first call (`download`). The file that
+    GroupLens publishes today as ml-latest-small.zip is a later release of another 100,836 ratings; to
+    read that one, pass its `path`.
+
+    Parameters
+    ----------
+    name : str
+        "100k", "1m", "10m", "20m", "25m", "32m", "latest" or "latest-small", with or without "ml-" in
+        front. It also says which layout, text encoding and rating scale to expect in `path`.
+    path : path-like, optional
+        Folder with the unpacked files, or the zip as it was downloaded. The files may lie one folder down.
+    duplicates : {"error", "last", "mean"}
+        What to do with repeated (user, movie) pairs; see `Ratings.from_frame`. The count is in the
+        result's `n_duplicates`.
+    cache : bool
+        Keep the columns of large files in binary form in `data_folder`, and use them while size and
+        modification time of the file stay the same. A damaged cache is noticed and made again.
+    checksum, sources, verbose
+        For `download`.
+
+    Returns
+    -------
+    Ratings
+        With `movies` (movieId, title, year, genres; a title or a year that is missing is NA; genres are
+        joined by ``|``) and, for 100k and 1m, `users` (userId, age, gender, occupation, zip_code; in 1m
+        the age is the lower end of a bracket).
+
+    Raises
+    ------
+    DataError
+        Where a file or column is missing or damaged. It is a ValueError, and names file, line or column,
+        and the remedy.
+    DownloadError
+        Where no source could be reached or gave the right file.
+    ValueError
+        Where an argument is out of its range.
+
+    Notes
+    -----
+    Ratings are read with Polars into int32 ids, float32 ratings and int64 timestamps; benchmarks/loading.py
+    measures time and memory. Encodings: 100k and 1m are in Latin-1, the others in UTF-8.
+
+    References
+    ----------
+    F. M. Harper and J. A. Konstan (2015). The MovieLens Datasets: History and Context. ACM Transactions on
+    Interactive Intelligent Systems 5(4), 19. https://doi.org/10.1145/2827872
+    """
+    key = _edition_name(name)
+    check_choice("duplicates", duplicates, ("error", "last", "mean"))
+    if path is None and key == "latest-small":
+        path = _embedded()
+    elif path is None:
+        path = data_folder() / f"ml-{key}.zip"
+        # The cache can only have been made from a zip that passed the checksum.
+        if not (cache and path.exists() and _cache_of(path, key, duplicates).exists()):
+            path = download(key, checksum=checksum, sources=sources, verbose=verbose)
+    with _Files(path, key) as files:
+        return _load(files, key, duplicates, cache)
+
+
+def load_100k_folds(path=None, **options):
+    """The five official train and test sets of MovieLens 100k, u1 … u5.
+
+    The test sets are disjoint, and together they are the whole data set; they are what published results
+    on 100k usually refer to.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Folder or zip of 100k; downloaded where it is None.
+    **options
+        checksum, sources and verbose of `download`.
+
+    Yields
+    ------
+    train, test : Ratings
+        All ten share one index of users and movies.
+
+    Raises
+    ------
+    DataError
+        As `load_movielens`, and where a fold is not a partition of u.data.
+    """
+    if path is None:
+        path = download("100k", **options)
+    with _Files(path, "100k") as files:
+        whole = _load(files, "100k", "error", cache=False)
+        pairs = np.sort(_pairs(whole))
+        for fold in range(1, 6):
+            parts = []
+            for side in ("base", "test"):
+                member = f"u{fold}.{side}"
+                part = _rating_table(files, member, "u", "error", scale=_WHOLE_STARS)
+                codes = whole.encode_users(part.user_ids), whole.encode_items(part.item_ids)
+                if min(codes[0].min(), codes[1].min()) < 0:
+                    raise DataError(f"{files.label(member)}: has a user or a movie that u.data has not")
+                parts.append(
+                    Ratings(
+                        codes[0][part.user_codes],
+                        codes[1][part.item_codes],
+                        part.values,
+                        part.timestamps,
+                        whole.user_ids,
+                        whole.item_ids,
+                        scale=whole.scale,
+                        movies=whole.movies,
+                        users=whole.users,
+                        name=f"ml-100k {member}",
+                    )
+                )
+            if not np.array_equal(np.sort(np.concatenate([_pairs(part) for part in parts])), pairs):
+                raise DataError(
+                    f"{files.label(f'u{fold}.base')} and .test together are not the pairs of u.data; "
+                    "the copy is incomplete or changed: download ml-100k.zip again"
+                )
+            yield tuple(parts)
+
+
+def download(name, *, folder=None, checksum=None, sources=None, verbose=True):
+    """Download a MovieLens zip, unless it is there already; return its path.
+
+    Parameters
+    ----------
+    name : str
+        As in `load_movielens`.
+    folder : path-like, optional
+        Where to put it; `data_folder` where it is None.
+    checksum : str, optional
+        "md5:…" or "sha256:…". The published one is built in for all but "latest" and "latest-small",
+        which change; for those it must be given.
+    sources : sequence of str, optional
+        Base URLs to try in this order. The default is GroupLens, then, for 100k to 20m, the copy of the
+        Recommenders project at Hugging Face, which has to have the same checksum.
+    verbose : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    DownloadError
+        Where every source failed. It says what each answered, and how to do it by hand.
+    DataError
+        Where a file that is there already has another checksum.
+    ValueError
+        Where the name is unknown, or the checksum is.
+
+    Notes
+    -----
+    The file gets its name only when it is complete and its checksum is right. TLS certificates are
+    always verified.
+    """
+    import pooch
+
+    key = _edition_name(name)
+    edition = _EDITIONS[key]
+    folder = data_folder() if folder is None else Path(folder)
+    target = folder / f"ml-{key}.zip"
+    expected = _checksum(checksum) if checksum is not None else edition.checksum
+    if target.exists():
+        if expected is not None:
+            algorithm, digest = expected.split(":")
+            found = pooch.file_hash(str(target), alg=algorithm)
+            if found != digest:
+                raise DataError(
+                    f"{target}: {algorithm} is {found}; expected {digest}: the file is incomplete or another "
+                    "release; delete it and try again, or pass path= to read it as it is"
+                )
+        return target
+    if expected is None:
+        raise ValueError(
+            f"checksum: got None; expected one for {key!r}, which changes from time to time: take it from "
+            f'{_GROUPLENS}ml-{key}.zip.md5 and pass checksum="md5:…"'
+        )
+    if sources is None:
+        sources = (_GROUPLENS, _MIRROR) if edition.mirrored else (_GROUPLENS,)
+    answers = []
+    for base in sources:
+        url = f"{base.rstrip('/')}/{target.name}"
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=expected,
+                fname=target.name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=verbose, timeout=30),
+            )
+            return target
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+            answers.append(f"  {url}\n    {type(error).__name__}: {error}")
+    raise DownloadError(
+        f"{target.name} could not be downloaded:\n" + "\n".join(answers) + "\n"
+        f"By hand: get {target.name} from https://grouplens.org/datasets/movielens/ with a browser and put it "
+        f"at {target}, or anywhere, and pass path= with the place; then call again."
     )
-    movies = pd.read_csv(folder / "movies.csv", encoding="utf-8")
-    year = movies["title"].str.extract(r"\((\d{4})\)\s*$", expand=False)
-    movies.insert(2, "year", pd.to_numeric(year).astype("Int64"))
-    frame = pd.read_csv(folder / "ratings.csv")
-    return Ratings.from_frame(frame, duplicates=duplicates, movies=movies, name="ml-latest-small")
+
+
+def data_folder():
+    """Where downloads and caches go.
+
+    The folder named by the environment variable RECSYS_DATA; else data/cache of the repository, if the
+    package is run from there; else the user's cache folder.
+    """
+    if os.environ.get("RECSYS_DATA"):
+        return Path(os.environ["RECSYS_DATA"]).expanduser()
+    if (_REPOSITORY_DATA / "ml-latest-small").is_dir():
+        return _REPOSITORY_DATA / "cache"
+    import pooch
+
+    return Path(pooch.os_cache("recsys_helpers"))
+
+
+# ---- names and places ---------------------------------------------------------
+
+
+def _edition_name(name):
+    key = str(name).lower().removeprefix("ml-")
+    check_choice("name", key, tuple(_EDITIONS))
+    return key
+
+
+def _embedded():
+    for folder in (_REPOSITORY_DATA / "ml-latest-small", _PACKAGE / "_data" / "ml-latest-small"):
+        if folder.is_dir():
+            return folder
+    raise DataError(
+        f"{_REPOSITORY_DATA / 'ml-latest-small'}: the data that comes with the package is missing; "
+        "clone the repository or install the package again"
+    )
+
+
+def _checksum(text):
+    algorithm, _, digest = str(text).strip().lower().rpartition(":")
+    algorithm = algorithm or {32: "md5", 64: "sha256"}.get(len(digest), "")
+    if algorithm not in hashlib.algorithms_available or not re.fullmatch(r"[0-9a-f]+", digest):
+        raise ValueError(f'checksum: got {text!r}; expected "md5:" or "sha256:" and the hexadecimal digest')
+    return f"{algorithm}:{digest}"
+
+
+class _Files:
+    """The files of a data set, in a folder or in a zip, which is read without unpacking it."""
+
+    def __init__(self, path, key):
+        self.path = Path(path).expanduser()
+        self.key = key
+        self.zip = None
+        if not self.path.exists():
+            raise DataError(f"{self.path}: no such file or folder; expected the folder or zip of ml-{key}")
+        if self.path.is_dir():
+            return
+        try:
+            self.zip = zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(
+                f"{self.path}: not a readable zip ({error}); the download was cut short or this is another "
+                "kind of file: download it again, or pass the folder with the unpacked files"
+            ) from None
+        for member in self.zip.namelist():
+            parts = member.replace("\\", "/").split("/")
+            if parts[0] == "" or ".." in parts or ":" in parts[0]:
+                self.zip.close()
+                raise DataError(
+                    f"{self.path}: member {member!r} points outside of the zip's own folder; "
+                    "a MovieLens zip has none such: get a fresh copy from grouplens.org"
+                )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.zip is not None:
+            self.zip.close()
+
+    def find(self, name):
+        """The file's path or the member's name, at the top or one folder down; None where there is none."""
+        if self.zip is None:
+            top = self.path / name
+            found = [top] if top.is_file() else sorted(p for p in self.path.glob(f"*/{name}") if p.is_file())
+        else:
+            found = [
+                member
+                for member in self.zip.namelist()
+                if member.split("/")[-1] == name and member.count("/") < 2 and not member.startswith("__MACOSX/")
+            ]
+        if len(found) > 1:
+            raise DataError(
+                f"{self.path}: holds {name} {len(found)} times ({found[0]}, {found[1]}, …); "
+                "pass the folder that holds the one you mean"
+            )
+        return found[0] if found else None
+
+    def need(self, name):
+        found = self.find(name)
+        if found is None:
+            others = [f for f in (*_RATING_FILES.values(),) if f != name and self.find(f)]
+            hint = f"; it holds {others[0]}: pass the name of that data set" if others else ""
+            raise DataError(
+                f"{self.path}: has no {name}, which ml-{self.key} needs{hint or '; download the zip again'}"
+            )
+        return found
+
+    def label(self, name):
+        """How errors call the file."""
+        found = self.need(name)
+        return str(found) if self.zip is None else f"{self.path}: {found}"
+
+    def read(self, name):
+        """The content, checked against the zip's own checksum."""
+        found = self.need(name)
+        if self.zip is None:
+            return found.read_bytes()
+        try:
+            return self.zip.read(found)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+            raise DataError(
+                f"{self.label(name)}: cannot be unpacked ({error}); the zip is damaged: download it again"
+            ) from None
+
+    def text(self, name, encoding):
+        content = self.read(name)
+        try:
+            return content.decode(encoding).removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise DataError(
+                f"{self.label(name)}, line {line}: is not {encoding} text ({error.reason}); "
+                f"expected the encoding of ml-{self.key} as published"
+            ) from None
+
+    def size(self, name):
+        found = self.need(name)
+        return found.stat().st_size if self.zip is None else self.zip.getinfo(found).file_size
+
+
+# ---- reading ------------------------------------------------------------------
+
+
+def _load(files, key, duplicates, cache):
+    edition = _EDITIONS[key]
+    member = _RATING_FILES[edition.layout]
+    extras = {
+        "movies": _movie_table(files, edition),
+        "users": _user_table(files, key),
+        "name": f"ml-{key}",
+    }
+    source = files.need(member) if files.zip is None else files.path
+    store = None
+    if cache and files.size(member) >= _CACHE_FROM_BYTES:
+        store = _cache_of(source, key, duplicates)
+        columns = _read_cache(store)
+        if columns is not None:
+            n_duplicates = int(columns.pop("n_duplicates")[0])
+            return Ratings(**columns, scale=edition.scale, n_duplicates=n_duplicates, **extras)
+    ratings = _rating_table(files, member, edition.layout, duplicates, scale=edition.scale, **extras)
+    if store is not None:
+        _write_cache(store, ratings)
+    return ratings
+
+
+def _rating_table(files, member, layout, duplicates, **options):
+    """Read one file of ratings; polars is quick but terse, so `_blame` finds the words when it refuses."""
+    import polars as pl
+
+    label = files.label(member)
+    separator, header = {"u": ("\t", False), "dat": ("::", False), "csv": (",", True)}[layout]
+    if files.size(member) == 0:
+        raise DataError(f"{label}: is empty; expected ratings: download the data again")
+    content = files.find(member) if files.zip is None else files.read(member)
+    names = list(_RATING_COLUMNS)
+    if header:
+        with open(content, "rb") if files.zip is None else io.BytesIO(content) as stream:
+            names = _header(stream.readline(1 << 16), _RATING_COLUMNS, label)
+    types = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
+    schema = {column: types.get(column, pl.String) for column in names}
+    gaps = []
+    if layout == "dat":
+        # Polars splits at one character only, so "::" reads as two separators with an empty column between.
+        gaps = ["gap1", "gap2", "gap3"]
+        schema = {c: schema.get(c, pl.Int8) for pair in zip(names, [*gaps, None], strict=True) for c in pair if c}
+    try:
+        frame = pl.read_csv(
+            content,
+            separator=separator[0],
+            has_header=header,
+            schema=schema,
+            columns=[*_RATING_COLUMNS, *gaps],
+        )
+    except pl.exceptions.PolarsError as error:
+        _blame(content, label, names, separator, header, str(error).splitlines()[0])
+    if any(frame[c].null_count() for c in _RATING_COLUMNS) or any(frame[c].count() for c in gaps):
+        _blame(content, label, names, separator, header, "a field is empty")
+    del content
+    columns = [frame.drop_in_place(column).to_numpy() for column in _RATING_COLUMNS]
+    try:
+        return Ratings.from_arrays(
+            *columns, duplicates=duplicates, origin=(label, "line", 1 + header), copy=False, **options
+        )
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
+def _header(line, expected, label):
+    """The names in the first line of a CSV file."""
+    text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+    names = [name.strip('"') for name in text.split(",")]
+    missing = [column for column in expected if column not in names]
+    if not missing and len(set(names)) == len(names):
+        return names
+    wanted = ",".join(expected)
+    if not missing:
+        reason = "a column comes twice"
+    elif text == "":
+        reason = "the first line is empty"
+    elif all(column in re.split(r"[;|\t ]|::", text) for column in expected):
+        reason = "the columns are not separated by commas"
+    elif re.fullmatch(r"[\d.,;|:\s]+", text):
+        reason = "the first line has numbers instead of names"
+    else:
+        reason = f"column(s) {', '.join(missing)} missing"
+    raise DataError(f"{label}, line 1: {reason}; got {text[:80]!r}; expected {wanted!r}")
+
+
+_WHOLE = re.compile(rb"[+-]?[0-9]+")
+_LIMITS = {"userId": 2**31 - 1, "movieId": 2**31 - 1, "timestamp": 2**63 - 1}
+
+
+def _blame(content, label, names, separator, header, reason):
+    """Raise a DataError that names the first line which cannot be read; O(size), in plain Python."""
+    split = separator.encode()
+    with open(content, "rb") if isinstance(content, Path) else io.BytesIO(content) as lines:
+        for number, line in enumerate(lines, 1):
+            if header and number == 1:
+                continue
+            at = f"{label}, line {number}"
+            line = line.rstrip(b"\r\n")
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.strip():
+                raise DataError(f"{at}: the line is empty; remove it")
+            fields = line.split(split)
+            if len(fields) != len(names):
+                raise DataError(
+                    f"{at}: got {len(fields)} field(s) in {_shown(line)}; expected {len(names)}, separated by "
+                    f"{separator!r}"
+                )
+            for column, field in zip(names, fields, strict=True):
+                field = field.removeprefix(b'"').removesuffix(b'"')
+                if column == "rating":
+                    try:
+                        float(field)
+                    except ValueError:
+                        raise DataError(f"{at}, column rating: got {_shown(field)}; expected a number") from None
+                elif column in _LIMITS:
+                    if not _WHOLE.fullmatch(field):
+                        raise DataError(f"{at}, column {column}: got {_shown(field)}; expected a whole number")
+                    if abs(int(field)) > _LIMITS[column]:
+                        raise DataError(
+                            f"{at}, column {column}: got {_shown(field)}; expected at most {_LIMITS[column]}"
+                        )
+    raise DataError(f"{label}: cannot be read ({reason}); compare it with the layout that GroupLens publishes")
+
+
+def _shown(field):
+    text = field.decode("utf-8", errors="replace")
+    return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
+def _movie_table(files, edition):
+    member = _MOVIE_FILES[edition.layout]
+    label = files.label(member)
+    text = files.text(member, edition.encoding)
+    rows = []
+    if edition.layout == "csv":
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            names = _header(text[: text.find("\n") + 1 or None].encode(), _MOVIE_COLUMNS, label)
+            next(reader)
+            places = [names.index(column) for column in _MOVIE_COLUMNS]
+            for row in reader:
+                if len(row) != len(names):
+                    raise DataError(
+                        f"{label}, line {reader.line_num}: got {len(row)} field(s); expected {len(names)}, "
+                        "separated by commas, with quotes around a title that has a comma"
+                    )
+                movie, title, genres = (row[place] for place in places)
+                rows.append((_id(movie, f"{label}, line {reader.line_num}, column movieId"), title, genres))
+        except csv.Error as error:
+            raise DataError(f"{label}, line {reader.line_num}: {error}; mend the quotes of that line") from None
+    else:
+        for at, line in _lines(text, label):
+            if edition.layout == "dat":
+                fields = line.split("::", 1)
+                fields = fields[:1] + fields[-1].rsplit("::", 1) if len(fields) == 2 else fields
+                wanted = "movieId::title::genres"
+            else:
+                fields = line.split("|")
+                flags = fields[5:]
+                wanted = "24 fields separated by '|'"
+                if len(fields) == 24 and set(flags) <= {"0", "1"}:
+                    genres = [genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"]
+                    fields = [*fields[:2], "|".join(genres) or _NO_GENRES]
+            if len(fields) != 3:
+                raise DataError(f"{at}: got {line[:60]!r}; expected {wanted}")
+            rows.append((_id(fields[0], f"{at}, column movieId"), fields[1], fields[2]))
+    ids, titles, genres = zip(*rows, strict=True) if rows else ((), (), ())
+    _refuse_repeats(ids, f"{label}: movieId")
+    years = [re.search(r"\((\d{4})\)\s*$", title, re.ASCII) for title in titles]
+    return pd.DataFrame(
+        {
+            "movieId": np.array(ids, dtype=np.int64),
+            "title": pd.Series([title or None for title in titles], dtype="str"),
+            "year": pd.array([int(year[1]) if year else None for year in years], dtype="Int64"),
+            "genres": pd.Series([genre or None for genre in genres], dtype="str"),
+        }
+    )
+
+
+def _user_table(files, key):
+    if key not in ("100k", "1m"):
+        return None
+    member, split = ("u.user", "|") if key == "100k" else ("users.dat", "::")
+    label = files.label(member)
+    rows = []
+    for at, line in _lines(files.text(member, "latin-1"), label):
+        fields = line.split(split)
+        if len(fields) != 5:
+            raise DataError(f"{at}: got {len(fields)} field(s); expected 5, separated by {split!r}")
+        if key == "100k":
+            user, age, gender, occupation, zip_code = fields
+        else:
+            user, gender, age, occupation, zip_code = fields
+            number = _id(occupation, f"{at}, column occupation")
+            if number >= len(_OCCUPATIONS_1M):
+                raise DataError(f"{at}, column occupation: got {number}; expected 0 to {len(_OCCUPATIONS_1M) - 1}")
+            occupation = _OCCUPATIONS_1M[number]
+        rows.append((_id(user, f"{at}, column userId"), _id(age, f"{at}, column age"), gender, occupation, zip_code))
+    _refuse_repeats([row[0] for row in rows], f"{label}: userId")
+    return pd.DataFrame(rows, columns=["userId", "age", "gender", "occupation", "zip_code"])
+
+
+def _lines(text, label):
+    """Where and what, for each line; only \\n ends one, since Latin-1 text may hold Unicode's other line ends."""
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        yield f"{label}, line {number}", line.removesuffix("\r")
+
+
+def _id(text, where):
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise DataError(f"{where}: got {text[:60]!r}; expected a whole number not below 0")
+    return int(text)
+
+
+def _refuse_repeats(ids, where):
+    unique, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"{where} {unique[np.argmax(counts > 1)]} comes more than once; keep one of its lines")
+
+
+def _pairs(ratings):
+    return ratings.user_codes.astype(np.int64) * ratings.n_items + ratings.item_codes
+
+
+# ---- the binary cache ---------------------------------------------------------
+# One folder per (file, size, modification time, duplicate policy), with one .npy per column, which is mapped
+# into memory, and sums.json. The folder gets its name when it is complete.
+
+_CACHED = ("user_codes", "item_codes", "values", "timestamps", "user_ids", "item_ids")
+
+
+def _cache_of(source, key, duplicates):
+    facts = Path(source).stat()
+    place = _short_hash(str(Path(source).resolve()), duplicates)
+    state = _short_hash(_CACHE_FORMAT, facts.st_size, facts.st_mtime_ns)
+    return data_folder() / f"ml-{key}-{place}-{state}"
+
+
+def _short_hash(*parts):
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _sum(array):
+    """A 64-bit sum of the bytes' words: any one change shows, and memory is read at full speed."""
+    words = array.view(np.uint8)
+    whole = len(words) // 8 * 8
+    return int(words[:whole].view(np.uint64).sum(dtype=np.uint64)) + int(words[whole:].sum())
+
+
+def _read_cache(store):
+    """The cached columns, or None where there is no sound cache."""
+    if not store.is_dir():
+        return None
+    try:
+        sums = json.loads((store / "sums.json").read_text(encoding="utf-8"))
+        columns = {name: np.load(store / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
+        if all(_sum(array) == sums[name] for name, array in columns.items()):
+            return columns
+    except (OSError, ValueError, TypeError, AttributeError, EOFError):
+        pass
+    shutil.rmtree(store, ignore_errors=True)
+    return None
+
+
+def _write_cache(store, ratings):
+    columns = {name: getattr(ratings, name) for name in _CACHED}
+    columns["n_duplicates"] = np.array([ratings.n_duplicates])
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=store.parent, prefix="unfinished-", ignore_cleanup_errors=True) as scratch:
+            unfinished = Path(scratch, "cache")
+            unfinished.mkdir()
+            for name, array in columns.items():
+                np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
+            sums = {name: _sum(array) for name, array in columns.items()}
+            (unfinished / "sums.json").write_text(json.dumps(sums), encoding="utf-8")
+            if not store.exists():  # another process may have been quicker
+                unfinished.rename(store)
+        for stale in store.parent.glob(store.name.rpartition("-")[0] + "-*"):
+            if stale != store:
+                shutil.rmtree(stale, ignore_errors=True)
+    except OSError as error:
+        warnings.warn(
+            f"{store}: the cache could not be written ({error}); pass cache=False to load_movielens to do "
+            "without, or set RECSYS_DATA to a folder that can be written",
+            stacklevel=4,
+        )
 
 
 # ---- synthetic ratings --------------------------------------------------------
@@ -103,7 +809,6 @@ def synthetic_ratings(
 
     from recsys_helpers.base import check_non_negative, check_positive_int
     from recsys_helpers.kernels.synthetic import draw_items, draw_stars
-    from recsys_helpers.ratings import Ratings
 
     check_positive_int("n_users", n_users)
     check_positive_int("n_items", n_items)

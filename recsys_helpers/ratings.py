@@ -79,6 +79,11 @@ class Ratings:
         self._by_user = None
         self._by_item = None
 
+    def __setattr__(self, name, value):
+        if name in self.__dict__ and not name.startswith("_"):
+            raise AttributeError(f"{name}: a Ratings cannot be changed; make another with Ratings.from_frame")
+        super().__setattr__(name, value)
+
     # ---- construction -------------------------------------------------
 
     @classmethod
@@ -126,34 +131,121 @@ class Ratings:
         -----
         O(nnz log nnz) for the sort that finds unique ids and repeated pairs.
         """
-        check_choice("duplicates", duplicates, DUPLICATE_POLICIES)
-        low, high = _check_scale(scale)
         missing = [c for c in ("userId", "movieId", "rating") if c not in frame.columns]
         if missing:
             raise ValueError(
                 f"{name}: missing column(s) {missing}; got {list(frame.columns)}; "
                 "expected userId, movieId, rating and, optionally, timestamp"
             )
-        if len(frame) == 0:
-            raise ValueError(f"{name}: the table of ratings is empty; expected at least one row")
-        values = _numbers(frame["rating"], f"{name}: column rating")
-        bad = ~((values >= low) & (values <= high))
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{name}: column rating, row {row}: got {values[row]}; expected a number from "
-                f"{low:g} to {high:g} (pass scale=(low, high) if the data uses another scale)"
-            )
-        user = _ids(frame["userId"], f"{name}: column userId")
-        item = _ids(frame["movieId"], f"{name}: column movieId")
-        stamps = None
-        if "timestamp" in frame.columns:
-            stamps = _ids(frame["timestamp"], f"{name}: column timestamp")
-        user_ids, user_codes = _encode(user)
-        item_ids, item_codes = _encode(item)
-        user_codes, item_codes, values, stamps, dropped = _merge_duplicates(
-            user_codes, item_codes, values, stamps, duplicates, user_ids, item_ids, name
+        columns = {c: frame[c] for c in ("userId", "movieId", "rating", "timestamp") if c in frame.columns}
+        stamps = columns.get("timestamp")
+        return cls.from_arrays(
+            _whole_numbers(columns["userId"], f"{name}: column userId"),
+            _whole_numbers(columns["movieId"], f"{name}: column movieId"),
+            _numbers(columns["rating"], f"{name}: column rating"),
+            None if stamps is None else _whole_numbers(stamps, f"{name}: column timestamp"),
+            scale=scale,
+            duplicates=duplicates,
+            movies=movies,
+            users=users,
+            name=name,
         )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        users_of_rows,
+        items_of_rows,
+        values,
+        timestamps=None,
+        *,
+        scale=(0.5, 5.0),
+        duplicates="error",
+        movies=None,
+        users=None,
+        name="ratings",
+        origin=None,
+        copy=True,
+    ):
+        """Check columns that are numbers already, and translate their ids to codes.
+
+        Parameters
+        ----------
+        users_of_rows, items_of_rows : ndarray of int, shape (nnz,)
+            The userId and the movieId of each rating.
+        values : ndarray of float or int, shape (nnz,)
+            Ratings.
+        timestamps : ndarray of int, shape (nnz,), optional
+            Seconds since 1970-01-01 UTC.
+        scale, duplicates, movies, users, name
+            As for `from_frame`.
+        origin : tuple (str, str, int), optional
+            How errors point at a row: what was read, the word for a row, and the number of the
+            first; ``("ratings.csv", "line", 2)``. The default is ``(name, "row", 0)``.
+        copy : bool
+            False lets the result keep `values` and `timestamps` themselves, for a caller who gives
+            them up. True makes sure that a later change of them cannot reach it.
+
+        Returns
+        -------
+        Ratings
+
+        Raises
+        ------
+        ValueError
+            As `from_frame` does.
+
+        Notes
+        -----
+        O(nnz) for rows that come sorted by user and item, O(nnz log nnz) otherwise. Beside the result
+        it needs, at its peak, 3 bytes a rating for sorted rows and about 30 for others.
+        """
+        label, word, first = origin or (name, "row", 0)
+        check_choice("duplicates", duplicates, DUPLICATE_POLICIES)
+        low, high = _check_scale(scale)
+        columns = {"userId": users_of_rows, "movieId": items_of_rows, "rating": values}
+        if timestamps is not None:
+            columns["timestamp"] = timestamps
+        columns = {c: np.asarray(x) for c, x in columns.items()}
+        for column, x in columns.items():
+            allowed = "iuf" if column == "rating" else "iu"
+            if x.ndim != 1 or x.dtype.kind not in allowed:
+                raise ValueError(
+                    f"{label}: column {column}: got {x.ndim}-dimensional {x.dtype} values; expected a "
+                    f"one-dimensional array of {'numbers' if column == 'rating' else 'whole numbers'}"
+                )
+        if len({len(x) for x in columns.values()}) > 1:
+            lengths = ", ".join(f"{column} {len(x):,}" for column, x in columns.items())
+            raise ValueError(f"{label}: got columns of different lengths ({lengths}); expected equal ones")
+        if len(columns["rating"]) == 0:
+            raise ValueError(f"{label}: the table of ratings is empty; expected at least one row")
+        for column, x in columns.items():
+            lowest, highest = (low, high) if column == "rating" else (0, np.inf)
+            if not (x.min() >= lowest and x.max() <= highest):  # true for NaN, too
+                row = int(np.argmin((x >= lowest) & (x <= highest)))
+                expected = (
+                    f"a number from {low:g} to {high:g} (pass scale=(low, high) if the data uses another scale)"
+                    if column == "rating"
+                    else "a number not below 0"
+                )
+                raise ValueError(
+                    f"{label}: column {column}, {word} {row + first}: got {x[row]}; expected {expected}"
+                )
+        user_ids, user_codes = _encode(columns["userId"])
+        item_ids, item_codes = _encode(columns["movieId"])
+        user_codes, item_codes, values, stamps, dropped = _merge_duplicates(
+            user_codes,
+            item_codes,
+            columns["rating"],
+            columns.get("timestamp"),
+            duplicates,
+            user_ids,
+            item_ids,
+            (label, word, first),
+        )
+        if copy:
+            values = np.array(values, dtype=np.float32)
+            stamps = None if stamps is None else np.array(stamps, dtype=np.int64)
         return cls(
             user_codes,
             item_codes,
@@ -347,29 +439,29 @@ def _frozen(array, dtype=None):
 
 
 def _numbers(column, where):
+    """The column as a numeric array; NaN and infinity are left to the check of the scale."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
+        return column.to_numpy()
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(f"{where}, row {row}: got {column.iloc[row]!r}; expected a finite number")
+    _refuse(column, np.isnan(values), where, "a finite number")
     return values
 
 
-def _ids(column, where):
-    """Non-negative integers as an integer array; floats are accepted if whole."""
-    if column.dtype.kind in "iu" and not isinstance(column.dtype, pd.api.extensions.ExtensionDtype):
-        ids = column.to_numpy()
-    else:
-        as_float = _numbers(column, where)
-        whole = (as_float == np.floor(as_float)) & (np.abs(as_float) < 2**53)
-        if not whole.all():
-            row = int(np.argmin(whole))
-            raise ValueError(f"{where}, row {row}: got {column.iloc[row]!r}; expected a whole number")
-        ids = as_float.astype(np.int64)
-    if len(ids) and ids.min() < 0:
-        row = int(np.argmax(ids < 0))
-        raise ValueError(f"{where}, row {row}: got {ids[row]}; expected a number not below 0")
-    return ids
+def _whole_numbers(column, where):
+    """The column as an integer array; floats are accepted if whole."""
+    values = _numbers(column, where)
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = (values == np.floor(values)) & (np.abs(values) < 2**53)
+        _refuse(column, ~whole, where, "a whole number")
+        values = values.astype(np.int64)
+    return values
+
+
+def _refuse(column, bad, where, expected):
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{where}, row {row}: got {column.iloc[row]!r}; expected {expected}")
 
 
 def _encode(ids):
@@ -390,12 +482,18 @@ def _encode(ids):
     return unique, codes.astype(np.int32)
 
 
-def _merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, name):
-    # One int64 key a pair; MovieLens files are sorted by it, which makes the check linear.
-    key = user.astype(np.int64) * len(item_ids) + item
-    step = np.diff(key)
-    if (step > 0).all():
+def _strictly_sorted(rows, columns):
+    """Whether the pairs ascend, which also means that none repeats; one byte a pair of memory."""
+    ascends = columns[1:] > columns[:-1]
+    ascends &= rows[1:] == rows[:-1]
+    ascends |= rows[1:] > rows[:-1]
+    return bool(ascends.all())
+
+
+def _merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, origin):
+    if _strictly_sorted(user, item):  # as MovieLens files are
         return user, item, values, stamps, 0
+    key = user.astype(np.int64) * len(item_ids) + item
     order = np.argsort(key, kind="stable")
     key = key[order]
     first = np.ones(len(key), dtype=bool)
@@ -404,11 +502,12 @@ def _merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, na
     if dropped == 0:
         return user, item, values, stamps, 0
     if policy == "error":
+        label, word, offset = origin
         at = int(np.argmin(first))
         one, other = np.sort(order[at - 1 : at + 1])
         raise ValueError(
-            f"{name}: {dropped} repeated (userId, movieId) pair(s), the first of them "
-            f"({user_ids[user[one]]}, {item_ids[item[one]]}) in rows {one} and {other}; "
+            f"{label}: {dropped} repeated (userId, movieId) pair(s), the first of them "
+            f"({user_ids[user[one]]}, {item_ids[item[one]]}) in {word}s {one + offset} and {other + offset}; "
             "pass duplicates='last' or duplicates='mean' to merge them"
         )
     starts = np.flatnonzero(first)
@@ -422,7 +521,7 @@ def _merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, na
     last = order[last]
     merged = values[last]
     if policy == "mean":
-        merged = np.add.reduceat(values[order], starts) / np.bincount(group)
+        merged = np.add.reduceat(values[order], starts, dtype=np.float64) / np.bincount(group)
     keep = np.minimum.reduceat(order, starts)
     back = np.argsort(keep)
     keep, last, merged = keep[back], last[back], merged[back]
@@ -445,8 +544,7 @@ def _csr(rows, columns, values, shape):
     np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
     if len(values) < 2**31:
         indptr = indptr.astype(np.int32)
-    row_step, column_step = np.diff(rows), np.diff(columns)
-    if not ((row_step > 0) | ((row_step == 0) & (column_step > 0))).all():
+    if not _strictly_sorted(rows, columns):
         order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
         columns, values = columns[order], values[order]
     return _read_only(csr_array((values, columns, indptr), shape=shape))
