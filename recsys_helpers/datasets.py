@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import lzma
 import os
 import re
 import shutil
@@ -70,6 +71,7 @@ _OCCUPATIONS_1M = (
     "sales/marketing,scientist,self-employed,technician/engineer,tradesman/craftsman,unemployed,writer"
 ).split(",")
 
+_BLOCK = 8 << 20  # bytes that are parsed at a time
 _CACHE_FORMAT = 1
 _CACHE_FROM_BYTES = 8 << 20  # smaller files are read faster than a cache is worth
 
@@ -339,6 +341,10 @@ def _checksum(text):
     return f"{algorithm}:{digest}"
 
 
+# What zipfile and its decompressors raise on damaged, encrypted or unknown content.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+
+
 class _Files:
     """The files of a data set, in a folder or in a zip, which is read without unpacking it."""
 
@@ -406,20 +412,42 @@ class _Files:
         found = self.need(name)
         return str(found) if self.zip is None else f"{self.path}: {found}"
 
-    def read(self, name):
-        """The content, checked against the zip's own checksum."""
+    def blocks(self, name):
+        """The content in pieces of about `_BLOCK` bytes that end where a line does.
+
+        The zip's own checksum of the file is verified on the way.
+        """
         found = self.need(name)
+        rest = b""
+        with self._open(found) as stream:
+            while True:
+                try:
+                    block = stream.read(_BLOCK)
+                except _DAMAGE as error:
+                    raise self._damaged(name, error) from None
+                if not block:
+                    break
+                cut = block.rfind(b"\n") + 1
+                if cut:
+                    yield rest + block[:cut]
+                    rest = b""
+                rest += block[cut:]
+        if rest:
+            yield rest
+
+    def _open(self, found):
         if self.zip is None:
-            return found.read_bytes()
+            return open(found, "rb", buffering=0)
         try:
-            return self.zip.read(found)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-            raise DataError(
-                f"{self.label(name)}: cannot be unpacked ({error}); the zip is damaged: download it again"
-            ) from None
+            return self.zip.open(found)
+        except _DAMAGE as error:
+            raise self._damaged(Path(found).name, error) from None
+
+    def _damaged(self, name, error):
+        return DataError(f"{self.label(name)}: cannot be read ({error}); it is damaged: download it again")
 
     def text(self, name, encoding):
-        content = self.read(name)
+        content = b"".join(self.blocks(name))
         try:
             return content.decode(encoding).removeprefix("\ufeff")
         except UnicodeDecodeError as error:
@@ -460,42 +488,57 @@ def _load(files, key, duplicates, cache):
 
 
 def _rating_table(files, member, layout, duplicates, **options):
-    """Read one file of ratings; polars is quick but terse, so `_blame` finds the words when it refuses."""
+    """Read one file of ratings, block by block: polars parses, `_blame` finds the words when it refuses."""
     import polars as pl
 
     label = files.label(member)
     separator, header = {"u": ("\t", False), "dat": ("::", False), "csv": (",", True)}[layout]
-    if files.size(member) == 0:
-        raise DataError(f"{label}: is empty; expected ratings: download the data again")
-    content = files.find(member) if files.zip is None else files.read(member)
-    names = list(_RATING_COLUMNS)
-    if header:
-        with open(content, "rb") if files.zip is None else io.BytesIO(content) as stream:
-            names = _header(stream.readline(1 << 16), _RATING_COLUMNS, label)
     types = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
-    schema = {column: types.get(column, pl.String) for column in names}
-    gaps = []
-    if layout == "dat":
-        # Polars splits at one character only, so "::" reads as two separators with an empty column between.
-        gaps = ["gap1", "gap2", "gap3"]
-        schema = {c: schema.get(c, pl.Int8) for pair in zip(names, [*gaps, None], strict=True) for c in pair if c}
-    try:
-        frame = pl.read_csv(
-            content,
-            separator=separator[0],
-            has_header=header,
-            schema=schema,
-            columns=[*_RATING_COLUMNS, *gaps],
-        )
-    except pl.exceptions.PolarsError as error:
-        _blame(content, label, names, separator, header, str(error).splitlines()[0])
-    if any(frame[c].null_count() for c in _RATING_COLUMNS) or any(frame[c].count() for c in gaps):
-        _blame(content, label, names, separator, header, "a field is empty")
-    del content
-    columns = [frame.drop_in_place(column).to_numpy() for column in _RATING_COLUMNS]
+    size = files.size(member)
+    columns, filled, names = None, 0, list(_RATING_COLUMNS)
+    for number, block in enumerate(files.blocks(member)):
+        if number == 0:
+            block = block.removeprefix(b"\xef\xbb\xbf")
+            if header:
+                line, _, block = block.partition(b"\n")
+                names = _header(line, _RATING_COLUMNS, label)
+            schema, gaps = {column: types.get(column, pl.String) for column in names}, []
+            if layout == "dat":
+                # Polars splits at one character only, so "::" reads as two with an empty column between.
+                gaps = ["gap 1", "gap 2", "gap 3"]
+                pairs = zip(names, [*gaps, None], strict=True)
+                schema = {c: schema.get(c, pl.Int8) for pair in pairs for c in pair if c}
+            if not block:
+                continue
+        where = label, 1 + header + filled
+        try:
+            frame = pl.read_csv(block, separator=separator[0], has_header=False, schema=schema)
+        except pl.exceptions.PolarsError as error:
+            _blame(block, *where, names, separator, str(error).splitlines()[0])
+        if any(frame[c].null_count() for c in types) or any(frame[c].count() for c in gaps):
+            _blame(block, *where, names, separator, "a field is empty")
+        filled += len(frame)
+        if columns is None or filled > len(columns[0]):
+            # A guess from the first lines; memory that is never written to costs nothing.
+            room = max(filled, int(1.1 * filled * size / max(len(block), 1)) if columns is None else 2 * filled)
+            grown = [np.empty(room, dtype=t) for t in (np.int32, np.int32, np.float32, np.int64)]
+            for new, old in zip(grown, columns or (), strict=columns is not None):
+                new[: len(old)] = old
+            columns = grown
+        for column, series in zip(columns, frame.select(list(types)), strict=True):
+            at = filled - len(frame)
+            for chunk in series.get_chunks():
+                column[at : at + len(chunk)] = chunk.to_numpy()
+                at += len(chunk)
+    if size == 0 or columns is None:
+        raise DataError(f"{label}: is empty; expected ratings: download the data again")
     try:
         return Ratings.from_arrays(
-            *columns, duplicates=duplicates, origin=(label, "line", 1 + header), copy=False, **options
+            *(column[:filled] for column in columns),
+            duplicates=duplicates,
+            origin=(label, "line", 1 + header),
+            copy=False,
+            **options,
         )
     except ValueError as error:
         raise DataError(str(error)) from None
@@ -522,44 +565,41 @@ def _header(line, expected, label):
     raise DataError(f"{label}, line 1: {reason}; got {text[:80]!r}; expected {wanted!r}")
 
 
-_WHOLE = re.compile(rb"[+-]?[0-9]+")
+_WHOLE = re.compile(rb"[+-]?[0-9]{1,30}")
+_NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LIMITS = {"userId": 2**31 - 1, "movieId": 2**31 - 1, "timestamp": 2**63 - 1}
 
 
-def _blame(content, label, names, separator, header, reason):
-    """Raise a DataError that names the first line which cannot be read; O(size), in plain Python."""
+def _blame(block, label, first, names, separator, reason):
+    """Raise a DataError that names the first line which cannot be read; line by line, in plain Python."""
     split = separator.encode()
-    with open(content, "rb") if isinstance(content, Path) else io.BytesIO(content) as lines:
-        for number, line in enumerate(lines, 1):
-            if header and number == 1:
-                continue
-            at = f"{label}, line {number}"
-            line = line.rstrip(b"\r\n")
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                raise DataError(f"{at}: the line is empty; remove it")
-            fields = line.split(split)
-            if len(fields) != len(names):
-                raise DataError(
-                    f"{at}: got {len(fields)} field(s) in {_shown(line)}; expected {len(names)}, separated by "
-                    f"{separator!r}"
-                )
-            for column, field in zip(names, fields, strict=True):
-                field = field.removeprefix(b'"').removesuffix(b'"')
-                if column == "rating":
-                    try:
-                        float(field)
-                    except ValueError:
-                        raise DataError(f"{at}, column rating: got {_shown(field)}; expected a number") from None
-                elif column in _LIMITS:
-                    if not _WHOLE.fullmatch(field):
-                        raise DataError(f"{at}, column {column}: got {_shown(field)}; expected a whole number")
-                    if abs(int(field)) > _LIMITS[column]:
-                        raise DataError(
-                            f"{at}, column {column}: got {_shown(field)}; expected at most {_LIMITS[column]}"
-                        )
-    raise DataError(f"{label}: cannot be read ({reason}); compare it with the layout that GroupLens publishes")
+    lines = block.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    for number, line in enumerate(lines, first):
+        at = f"{label}, line {number}"
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            raise DataError(f"{at}: the line is empty; remove it")
+        fields = line.split(split)
+        if len(fields) != len(names):
+            raise DataError(
+                f"{at}: got {len(fields)} field(s) in {_shown(line)}; expected {len(names)}, separated by "
+                f"{separator!r}"
+            )
+        for column, field in zip(names, fields, strict=True):
+            if len(field) > 1 and field[:1] == field[-1:] == b'"':
+                field = field[1:-1]
+            if column == "rating" and not _NUMBER.fullmatch(field):
+                raise DataError(f"{at}, column rating: got {_shown(field)}; expected a number")
+            if column in _LIMITS and not _WHOLE.fullmatch(field):
+                raise DataError(f"{at}, column {column}: got {_shown(field)}; expected a whole number")
+            if column in _LIMITS and abs(int(field)) > _LIMITS[column]:
+                raise DataError(f"{at}, column {column}: got {_shown(field)}; expected at most {_LIMITS[column]}")
+    raise DataError(
+        f"{label}, lines {first} to {first + len(lines) - 1}: cannot be read ({reason}); compare them with the "
+        "layout that GroupLens publishes"
+    )
 
 
 def _shown(field):
