@@ -14,6 +14,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -400,11 +401,10 @@ class _Files:
     def need(self, name):
         found = self.find(name)
         if found is None:
-            others = [f for f in (*_RATING_FILES.values(),) if f != name and self.find(f)]
-            hint = f"; it holds {others[0]}: pass the name of that data set" if others else ""
-            raise DataError(
-                f"{self.path}: has no {name}, which ml-{self.key} needs{hint or '; download the zip again'}"
-            )
+            own = _RATING_FILES[_EDITIONS[self.key].layout]
+            others = [file for file in _RATING_FILES.values() if file != own and self.find(file)]
+            hint = f"it holds {others[0]}: pass the name of that data set" if others else "download the zip again"
+            raise DataError(f"{self.path}: has no {name}, which ml-{self.key} needs; {hint}")
         return found
 
     def label(self, name):
@@ -488,49 +488,24 @@ def _load(files, key, duplicates, cache):
 
 
 def _rating_table(files, member, layout, duplicates, **options):
-    """Read one file of ratings, block by block: polars parses, `_blame` finds the words when it refuses."""
-    import polars as pl
-
-    label = files.label(member)
-    separator, header = {"u": ("\t", False), "dat": ("::", False), "csv": (",", True)}[layout]
-    types = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
-    size = files.size(member)
-    columns, filled, names = None, 0, list(_RATING_COLUMNS)
-    for number, block in enumerate(files.blocks(member)):
-        if number == 0:
-            block = block.removeprefix(b"\xef\xbb\xbf")
-            if header:
-                line, _, block = block.partition(b"\n")
-                names = _header(line, _RATING_COLUMNS, label)
-            schema, gaps = {column: types.get(column, pl.String) for column in names}, []
-            if layout == "dat":
-                # Polars splits at one character only, so "::" reads as two with an empty column between.
-                gaps = ["gap 1", "gap 2", "gap 3"]
-                pairs = zip(names, [*gaps, None], strict=True)
-                schema = {c: schema.get(c, pl.Int8) for pair in pairs for c in pair if c}
-            if not block:
-                continue
-        where = label, 1 + header + filled
-        try:
-            frame = pl.read_csv(block, separator=separator[0], has_header=False, schema=schema)
-        except pl.exceptions.PolarsError as error:
-            _blame(block, *where, names, separator, str(error).splitlines()[0])
-        if any(frame[c].null_count() for c in types) or any(frame[c].count() for c in gaps):
-            _blame(block, *where, names, separator, "a field is empty")
-        filled += len(frame)
+    """Read one file of ratings; parsing a block and storing the one before go on at the same time."""
+    label, header = files.label(member), layout == "csv"
+    columns, filled = None, 0
+    for share, frame in _one_ahead(_rating_frames(files, member, layout)):
+        at, filled = filled, filled + len(frame)
         if columns is None or filled > len(columns[0]):
-            # A guess from the first lines; memory that is never written to costs nothing.
-            room = max(filled, int(1.1 * filled * size / max(len(block), 1)) if columns is None else 2 * filled)
+            # At first a guess from the share of the file that was read; memory never written to costs nothing.
+            room = int(1.1 * filled / share) if columns is None else 2 * filled
             grown = [np.empty(room, dtype=t) for t in (np.int32, np.int32, np.float32, np.int64)]
             for new, old in zip(grown, columns or (), strict=columns is not None):
-                new[: len(old)] = old
+                new[:at] = old[:at]
             columns = grown
-        for column, series in zip(columns, frame.select(list(types)), strict=True):
-            at = filled - len(frame)
-            for chunk in series.get_chunks():
-                column[at : at + len(chunk)] = chunk.to_numpy()
-                at += len(chunk)
-    if size == 0 or columns is None:
+        for column, name in zip(columns, _RATING_COLUMNS, strict=True):
+            to = at
+            for chunk in frame[name].get_chunks():
+                column[to : to + len(chunk)] = chunk.to_numpy()
+                to += len(chunk)
+    if columns is None:
         raise DataError(f"{label}: is empty; expected ratings: download the data again")
     try:
         return Ratings.from_arrays(
@@ -542,6 +517,48 @@ def _rating_table(files, member, layout, duplicates, **options):
         )
     except ValueError as error:
         raise DataError(str(error)) from None
+
+
+def _rating_frames(files, member, layout):
+    """Yield each block's share of the file and its table; polars parses, `_blame` finds words for a refusal."""
+    import polars as pl
+
+    label = files.label(member)
+    separator, line_number = {"u": ("\t", 1), "dat": ("::", 1), "csv": (",", 2)}[layout]
+    types = {"userId": pl.Int32, "movieId": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64}
+    size, names, schema, gaps = files.size(member), list(types), types, []
+    if layout == "dat":
+        # Polars splits at one character only, so "::" reads as two with an empty column between.
+        gaps = ["gap 1", "gap 2", "gap 3"]
+        pairs = zip(names, [*gaps, None], strict=True)
+        schema = {c: types.get(c, pl.Int8) for pair in pairs for c in pair if c}
+    for number, block in enumerate(files.blocks(member)):
+        share = len(block) / size
+        if number == 0:
+            block = block.removeprefix(b"\xef\xbb\xbf")
+            if layout == "csv":
+                line, _, block = block.partition(b"\n")
+                names = _header(line, _RATING_COLUMNS, label)
+                schema = {c: types.get(c, pl.String) for c in names}
+        if not block:
+            continue
+        try:
+            frame = pl.read_csv(block, separator=separator[0], has_header=False, schema=schema)
+        except pl.exceptions.PolarsError as error:
+            _blame(block, label, line_number, names, separator, str(error).splitlines()[0])
+        if any(frame[c].null_count() for c in types) or any(frame[c].count() for c in gaps):
+            _blame(block, label, line_number, names, separator, "a field is empty")
+        line_number += len(frame)
+        yield share, frame
+
+
+def _one_ahead(items):
+    """The items of a generator, each made by a second thread while the one before is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _header(line, expected, label):
@@ -753,8 +770,8 @@ def _write_cache(store, ratings):
         with tempfile.TemporaryDirectory(dir=store.parent, prefix="unfinished-", ignore_cleanup_errors=True) as scratch:
             unfinished = Path(scratch, "cache")
             unfinished.mkdir()
-            for name, array in columns.items():
-                np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda name: np.save(unfinished / f"{name}.npy", columns[name]), columns))
             sums = {name: _sum(array) for name, array in columns.items()}
             (unfinished / "sums.json").write_text(json.dumps(sums), encoding="utf-8")
             if not store.exists():  # another process may have been quicker

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys_helpers import datasets
@@ -34,7 +34,6 @@ FUZZ = settings(
 
 # ---- the published layouts, in bytes ----------------------------------------------
 
-FLAGS = {"Toy Story (1995)": "0|0|0|1|1|1" + "|0" * 13, "unknown": "1" + "|0" * 18}
 LAYOUTS = {
     "100k": {
         "u.data": b"196\t242\t3\t881250949\n186\t302\t3\t891717742\n196\t1\t5\t881251949\n",
@@ -180,11 +179,7 @@ def test_layouts_are_read_as_published(name, form, tmp_path):
 def test_tables_of_each_layout(tmp_path):
     loaded = {name: load_movielens(name, write_zip(tmp_path / f"{name}.zip", name)) for name in LAYOUTS}
     movies = {name: [tuple(row) for row in r.movies.itertuples(index=False)] for name, r in loaded.items()}
-    assert movies["100k"] == [
-        (1, "Toy Story (1995)", 1995, "Animation|Children's|Comedy"),
-        (242, "Misérables, Les (1995)", 1995, "Drama"),
-        (302, "unknown", pd.NA, "unknown"),
-    ] or movies["100k"][2][2] is pd.NA
+    assert movies["100k"][2][1::2] == ("unknown", "unknown") and movies["100k"][2][2] is pd.NA
     assert movies["100k"][:2] == [
         (1, "Toy Story (1995)", 1995, "Animation|Children's|Comedy"),
         (242, "Misérables, Les (1995)", 1995, "Drama"),
@@ -247,7 +242,7 @@ BAD_RATINGS = [
     ("25m", CSV + b"1,2,3,4\n1,3,3,4,5\n", r"line 3: got 5 field\(s\)"),
     ("25m", CSV + b"1,2,3,4\n\n1,3,3,4\n", r"line 3: the line is empty; remove it"),
     ("25m", CSV + b'1,2,3,"4\n', r"line 2, column timestamp"),
-    ("25m", CSV, r"empty; expected at least one row"),
+    ("25m", CSV, r"ratings.csv: is empty; expected ratings"),
     ("25m", b"", r"ratings.csv: is empty; expected ratings"),
     ("25m", CSV.replace(b",", b";") + b"1;2;3;4\n", r"line 1: the columns are not separated by commas"),
     ("25m", CSV.replace(b",", b"\t") + b"1\t2\t3\t4\n", r"line 1: the columns are not separated by commas"),
@@ -370,14 +365,16 @@ TRIPLES = st.lists(
     max_size=30,
     unique_by=lambda row: row[:2],
 )
-# What the layouts can hold: no line end in .dat and u.item, and no separator at the edge of a title.
 TITLES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @FUZZ
-@given(TRIPLES, st.dictionaries(st.integers(0, 10**6), st.tuples(TITLES, TITLES), max_size=8), st.data())
-def test_csv_comes_back_as_written(triples, films, data, tmp_path):
-    eol = data.draw(st.sampled_from(["\n", "\r\n"]))
+@given(
+    triples=TRIPLES,
+    films=st.dictionaries(st.integers(0, 10**6), st.tuples(TITLES, TITLES), max_size=8),
+    eol=st.sampled_from(["\n", "\r\n"]),
+)
+def test_csv_comes_back_as_written(triples, films, eol, tmp_path):
     text = eol.join(["userId,movieId,rating,timestamp", *(",".join(map(str, row)) for row in triples), ""])
 
     def quoted(field):
@@ -393,9 +390,11 @@ def test_csv_comes_back_as_written(triples, films, data, tmp_path):
 
 
 @FUZZ
-@given(TRIPLES, st.dictionaries(st.integers(0, 10**6), TITLES, max_size=8))
+@given(
+    triples=TRIPLES,
+    films=st.dictionaries(st.integers(0, 10**6), TITLES.filter(lambda title: "\n" not in title), max_size=8),
+)
 def test_dat_comes_back_as_written(triples, films, tmp_path):
-    assume(all("\n" not in t and not t.endswith(("\r", ":")) and not t.startswith(":") for t in films.values()))
     text = "".join("::".join(map(str, row)) + "\n" for row in triples)
     movies = "".join(f"{i}::{title}::Drama|War\n" for i, title in films.items())
     changed = {"ratings.dat": text.encode(), "movies.dat": movies.encode()}
@@ -581,7 +580,7 @@ def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.files, running.asked = {}, []
         running.url = f"http://127.0.0.1:{running.server_port}"
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         yield running
         running.shutdown()
@@ -726,7 +725,7 @@ def test_synthetic_noise_and_rank_are_what_they_say():
     """Without noise and rank the table is additive up to rounding; rank adds the stated variance."""
     plain = synthetic_ratings(200, 200, 200 * 200, 3, rank=0, noise=0)
     ranked = synthetic_ratings(200, 200, 200 * 200, 3, rank=4, noise=0)
-    noisy = synthetic_ratings(200, 200, 200 * 200, 3, rank=0, noise=0.5)
+    noisy = synthetic_ratings(200, 200, 200 * 200, 3, rank=0, noise=0.3)
 
     def residual(ratings):
         table = ratings.by_user.toarray().astype(float)
@@ -737,7 +736,7 @@ def test_synthetic_noise_and_rank_are_what_they_say():
     rounding = residual(plain)
     assert rounding < 0.05
     assert abs(residual(ranked) - rounding - 0.35**2) < 0.04
-    assert abs(residual(noisy) - rounding - 0.25) < 0.05
+    assert abs(residual(noisy) - rounding - 0.3**2) < 0.02
 
 
 @pytest.mark.parametrize(
