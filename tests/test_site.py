@@ -1,0 +1,193 @@
+"""The built site, as a reader's browser sees it. `make test` builds it first."""
+
+import http.server
+import os
+import re
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
+
+import pytest
+from bs4 import BeautifulSoup
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
+MADE_BY_SPHINX = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
+PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.glob("book/*.html"))
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))),
+    None,
+)
+WIDTHS = {"desktop": 1280, "phone": 390}
+
+pytestmark = pytest.mark.site
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    if not PAGES:
+        pytest.fail(f"{HTML} holds no pages; run `make book` first")
+
+
+@pytest.fixture(scope="module")
+def soups():
+    pages = [*PAGES, *(name for name in MADE_BY_SPHINX if (HTML / name).exists())]
+    return {p: BeautifulSoup((HTML / p).read_text(encoding="utf-8"), "html.parser") for p in pages}
+
+
+# ---- the files --------------------------------------------------------------
+
+
+def test_no_broken_internal_link(soups):
+    broken = []
+    for page, soup in soups.items():
+        for tag, attribute in (("a", "href"), ("img", "src"), ("script", "src"), ("link", "href")):
+            for element in soup.find_all(tag, attrs={attribute: True}):
+                target, anchor = urldefrag(urljoin(f"site:/{page}", element[attribute]))
+                if not target.startswith("site:"):
+                    continue
+                path = HTML / unquote(urlparse(target).path).lstrip("/")
+                if not path.is_file():
+                    broken.append(f"{page}: {element[attribute]}")
+                elif anchor and path.suffix == ".html" and tag == "a":
+                    other = soups.get(path.relative_to(HTML).as_posix())
+                    if other is not None and not other.find(attrs={"id": unquote(anchor)}):
+                        broken.append(f"{page}: {element[attribute]} (no such anchor)")
+    assert not broken
+
+
+def test_every_picture_says_what_it_shows(soups):
+    silent = [
+        f"{page}: {image.get('src')}"
+        for page, soup in soups.items()
+        for image in soup.select("main img")
+        if not (image.get("alt") or "").strip() or image["alt"] == image.get("src")
+    ]
+    assert not silent
+
+
+def test_nothing_is_loaded_from_elsewhere(soups):
+    loaded = [
+        f"{page}: {element.get('src') or element.get('href')}"
+        for page, soup in soups.items()
+        for element in soup.select("script[src], link[rel=stylesheet], link[rel=preload], img[src], iframe")
+        if re.match(r"(https?:)?//", element.get("src") or element.get("href") or "")
+    ]
+    assert not loaded
+
+
+def test_no_role_or_directive_is_left_unread(soups):
+    """Markup that was not understood would stand in the text as it was typed."""
+    for page, soup in soups.items():
+        main = soup.select_one("main")
+        for code in main.select("pre, code, script"):
+            code.extract()
+        assert not re.search(r"\{(glue|cite|ref|doc|numref)[:}]|:::|np\.float64", main.get_text()), page
+
+
+def test_each_page_describes_itself(soups):
+    titles = [soups[page].title.get_text() for page in PAGES]
+    assert len(set(titles)) == len(PAGES)
+
+
+# ---- the browser ------------------------------------------------------------
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin():
+    """The site on a local server, as a host would serve it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=HTML))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        reason = "no Chromium found; install one, or name it in the environment variable CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    from axe_playwright_python.sync_playwright import Axe
+
+    return Axe()
+
+
+def _open(browser, url, width, mode):
+    """The page after it settled, with what went wrong on the way."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=mode)
+    context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')")
+    page = context.new_page()
+    page.troubles = []
+    page.on("console", lambda m: m.type == "error" and page.troubles.append(f"console: {m.text}"))
+    page.on("pageerror", lambda error: page.troubles.append(f"error: {error}"))
+    page.on("requestfailed", lambda r: page.troubles.append(f"failed: {r.url}"))
+    page.on("response", lambda r: r.status >= 400 and page.troubles.append(f"{r.status}: {r.url}"))
+    home = "{0.scheme}://{0.netloc}".format(urlparse(url))
+    page.on(
+        "request",
+        lambda r: r.url.startswith((home, "data:", "blob:")) or page.troubles.append(f"leaves the site: {r.url}"),
+    )
+    page.goto(url, wait_until="load")
+    page.evaluate("async () => { await document.fonts.ready; if (window.MathJax) await MathJax.startup.promise; }")
+    return page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_page(browser, axe, origin, name, width, mode):
+    page = _open(browser, f"{origin}/{name}", WIDTHS[width], mode)
+    try:
+        assert not page.troubles
+        assert page.evaluate("document.documentElement.dataset.theme") == mode
+        overflow = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+        assert overflow <= 0, f"the page is {overflow} px wider than the window"
+        untypeset = page.evaluate(
+            "[...document.querySelectorAll('.math')].filter(e => !e.querySelector('mjx-container')).length"
+        )
+        assert untypeset == 0, "mathematics was not typeset"
+        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        serious = [
+            f"{v['id']}: {v['help']}: " + "; ".join(n["html"][:200] for n in v["nodes"][:3])
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ]
+        assert not serious
+    finally:
+        page.context.close()
+
+
+@pytest.mark.browser
+def test_search_finds_a_chapter(browser, origin):
+    page = _open(browser, f"{origin}/search.html?q=sparsity", 1280, "light")
+    try:
+        page.wait_for_selector("#search-results li a", timeout=15_000)
+        assert "01_explore" in page.inner_html("#search-results")
+        assert not page.troubles
+    finally:
+        page.context.close()
