@@ -846,14 +846,14 @@ def synthetic_ratings(
     How like MovieLens: with the sizes of latest-small (671 users, 9,066 films, 100,004 ratings, seed 0)
     the quantiles are
 
-    ===============  ====  ====  ====  ====  =====  =====  ======  ====
-    ratings of a …    10 %  25 %  50 %  75 %   90 %   99 %    max  Gini
-    ===============  ====  ====  ====  ====  =====  =====  ======  ====
-    user, real         24    37    71   161    323  1,131   2,391  0.58
-    user, synthetic    28    40    70   150    322  1,283   2,266  0.58
-    film, real          1     1     3     9     28    123     341  0.72
-    film, synthetic     1     1     3    10     27    121     525  0.71
-    ===============  ====  ====  ====  ====  =====  =====  ======  ====
+    ===============  ====  ====  ====  ====  ====  =====  =====  ====
+    ratings of a …   10 %  25 %  50 %  75 %  90 %   99 %    max  Gini
+    ===============  ====  ====  ====  ====  ====  =====  =====  ====
+    user, real         24    37    71   161   323  1,131  2,391  0.58
+    user, synthetic    28    40    70   150   322  1,283  2,266  0.58
+    film, real          1     1     3     9    28    123    341  0.72
+    film, synthetic     1     1     3    10    27    121    525  0.71
+    ===============  ====  ====  ====  ====  ====  =====  =====  ====
 
     Both spreads were chosen on that data set; larger ones are more skewed in popularity.
     Activity takes the quantiles of its distribution, in random order, so its curve is the same for
