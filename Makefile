@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SITE := _build/html/book/index.html
+SITE := _build/html/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv')
 
 .PHONY: help book test lab lock clean
