@@ -56,6 +56,7 @@ _EDITIONS = {
 
 _RATING_FILES = {"u": "u.data", "dat": "ratings.dat", "csv": "ratings.csv"}
 _MOVIE_FILES = {"u": "u.item", "dat": "movies.dat", "csv": "movies.csv"}
+_USER_FILES = {"100k": "u.user", "1m": "users.dat"}
 _RATING_COLUMNS = ("userId", "movieId", "rating", "timestamp")
 _MOVIE_COLUMNS = ("movieId", "title", "genres")
 
@@ -155,7 +156,7 @@ def load_movielens(
     elif path is None:
         path = data_folder() / f"ml-{key}.zip"
         # The cache can only have been made from a zip that passed the checksum.
-        if not (cache and path.exists() and _cache_of(path, key, duplicates).exists()):
+        if not (cache and path.exists() and _cache_of([path], key, duplicates).exists()):
             path = download(key, checksum=checksum, sources=sources, verbose=verbose)
     with _Files(path, key) as files:
         return _load(files, key, duplicates, cache)
@@ -468,20 +469,24 @@ class _Files:
 def _load(files, key, duplicates, cache):
     edition = _EDITIONS[key]
     member = _RATING_FILES[edition.layout]
-    extras = {
-        "movies": _movie_table(files, edition),
-        "users": _user_table(files, key),
-        "name": f"ml-{key}",
-    }
-    source = files.need(member) if files.zip is None else files.path
     store = None
     if cache and files.size(member) >= _CACHE_FROM_BYTES:
-        store = _cache_of(source, key, duplicates)
-        columns = _read_cache(store)
-        if columns is not None:
-            n_duplicates = int(columns.pop("n_duplicates")[0])
-            return Ratings(**columns, scale=edition.scale, n_duplicates=n_duplicates, **extras)
-    ratings = _rating_table(files, member, edition.layout, duplicates, scale=edition.scale, **extras)
+        members = (member, _MOVIE_FILES[edition.layout], _USER_FILES.get(key))
+        sources = [files.path] if files.zip else [files.need(m) for m in members if m]
+        store = _cache_of(sources, key, duplicates)
+        cached = _read_cache(store)
+        if cached is not None:
+            return Ratings(**cached, scale=edition.scale, name=f"ml-{key}")
+    ratings = _rating_table(
+        files,
+        member,
+        edition.layout,
+        duplicates,
+        scale=edition.scale,
+        movies=_movie_frame(_movie_table(files, edition)),
+        users=_user_frame(_user_table(files, key)),
+        name=f"ml-{key}",
+    )
     if store is not None:
         _write_cache(store, ratings)
     return ratings
@@ -624,6 +629,9 @@ def _shown(field):
     return repr(text if len(text) <= 60 else text[:57] + "…")
 
 
+_YEAR = re.compile(r"\(([0-9]{4})\)\s*$")
+
+
 def _movie_table(files, edition):
     member = _MOVIE_FILES[edition.layout]
     label = files.label(member)
@@ -641,12 +649,12 @@ def _movie_table(files, edition):
                         f"{label}, line {reader.line_num}: got {len(row)} field(s); expected {len(names)}, "
                         "separated by commas, with quotes around a title that has a comma"
                     )
-                movie, title, genres = (row[place] for place in places)
-                rows.append((_id(movie, f"{label}, line {reader.line_num}, column movieId"), title, genres))
+                movie = _id(row[places[0]], label, reader.line_num, "movieId")
+                rows.append((movie, row[places[1]], row[places[2]]))
         except csv.Error as error:
             raise DataError(f"{label}, line {reader.line_num}: {error}; mend the quotes of that line") from None
     else:
-        for at, line in _lines(text, label):
+        for number, line in _lines(text):
             if edition.layout == "dat":
                 fields = line.split("::", 1)
                 fields = fields[:1] + fields[-1].rsplit("::", 1) if len(fields) == 2 else fields
@@ -659,56 +667,73 @@ def _movie_table(files, edition):
                     genres = [genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"]
                     fields = [*fields[:2], "|".join(genres) or _NO_GENRES]
             if len(fields) != 3:
-                raise DataError(f"{at}: got {line[:60]!r}; expected {wanted}")
-            rows.append((_id(fields[0], f"{at}, column movieId"), fields[1], fields[2]))
+                raise DataError(f"{label}, line {number}: got {line[:60]!r}; expected {wanted}")
+            rows.append((_id(fields[0], label, number, "movieId"), fields[1], fields[2]))
     ids, titles, genres = zip(*rows, strict=True) if rows else ((), (), ())
     _refuse_repeats(ids, f"{label}: movieId")
-    years = [re.search(r"\((\d{4})\)\s*$", title, re.ASCII) for title in titles]
-    return pd.DataFrame(
-        {
-            "movieId": np.array(ids, dtype=np.int64),
-            "title": pd.Series([title or None for title in titles], dtype="str"),
-            "year": pd.array([int(year[1]) if year else None for year in years], dtype="Int64"),
-            "genres": pd.Series([genre or None for genre in genres], dtype="str"),
-        }
-    )
+    years = [_YEAR.search(title) for title in titles]
+    return {
+        "movieId": list(ids),
+        "title": [title or None for title in titles],
+        "year": [int(year[1]) if year else None for year in years],
+        "genres": [genre or None for genre in genres],
+    }
+
+
+def _movie_frame(columns):
+    types = {"movieId": "int64", "title": "str", "year": "Int64", "genres": "str"}
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in types.items()})
 
 
 def _user_table(files, key):
-    if key not in ("100k", "1m"):
+    if key not in _USER_FILES:
         return None
-    member, split = ("u.user", "|") if key == "100k" else ("users.dat", "::")
+    member, split = _USER_FILES[key], "|" if key == "100k" else "::"
     label = files.label(member)
     rows = []
-    for at, line in _lines(files.text(member, "latin-1"), label):
+    for line_number, line in _lines(files.text(member, "latin-1")):
         fields = line.split(split)
         if len(fields) != 5:
-            raise DataError(f"{at}: got {len(fields)} field(s); expected 5, separated by {split!r}")
+            raise DataError(
+                f"{label}, line {line_number}: got {len(fields)} field(s); expected 5, separated by {split!r}"
+            )
         if key == "100k":
             user, age, gender, occupation, zip_code = fields
         else:
             user, gender, age, occupation, zip_code = fields
-            number = _id(occupation, f"{at}, column occupation")
-            if number >= len(_OCCUPATIONS_1M):
-                raise DataError(f"{at}, column occupation: got {number}; expected 0 to {len(_OCCUPATIONS_1M) - 1}")
-            occupation = _OCCUPATIONS_1M[number]
-        rows.append((_id(user, f"{at}, column userId"), _id(age, f"{at}, column age"), gender, occupation, zip_code))
+            code = _id(occupation, label, line_number, "occupation")
+            if code >= len(_OCCUPATIONS_1M):
+                raise DataError(
+                    f"{label}, line {line_number}, column occupation: got {code}; "
+                    f"expected 0 to {len(_OCCUPATIONS_1M) - 1}"
+                )
+            occupation = _OCCUPATIONS_1M[code]
+        user, age = _id(user, label, line_number, "userId"), _id(age, label, line_number, "age")
+        rows.append((user, age, gender, occupation, zip_code))
     _refuse_repeats([row[0] for row in rows], f"{label}: userId")
-    return pd.DataFrame(rows, columns=["userId", "age", "gender", "occupation", "zip_code"])
+    return {name: [row[at] for row in rows] for at, name in enumerate(_USER_TYPES)}
 
 
-def _lines(text, label):
-    """Where and what, for each line; only \\n ends one, since Latin-1 text may hold Unicode's other line ends."""
+_USER_TYPES = {"userId": "int64", "age": "int64", "gender": "str", "occupation": "str", "zip_code": "str"}
+
+
+def _user_frame(columns):
+    if columns is None:
+        return None
+    return pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in _USER_TYPES.items()})
+
+
+def _lines(text):
+    """Numbered lines; only \n ends one, since Latin-1 text may hold what Unicode takes for other line ends."""
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
-    for number, line in enumerate(lines, 1):
-        yield f"{label}, line {number}", line.removesuffix("\r")
+    return ((number, line.removesuffix("\r")) for number, line in enumerate(lines, 1))
 
 
-def _id(text, where):
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise DataError(f"{where}: got {text[:60]!r}; expected a whole number not below 0")
+def _id(text, label, line, column):
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise DataError(f"{label}, line {line}, column {column}: got {text[:60]!r}; expected a whole number not below 0")
     return int(text)
 
 
@@ -723,16 +748,17 @@ def _pairs(ratings):
 
 
 # ---- the binary cache ---------------------------------------------------------
-# One folder per (file, size, modification time, duplicate policy), with one .npy per column, which is mapped
-# into memory, and sums.json. The folder gets its name when it is complete.
+# One folder per set of files and duplicate policy, with one .npy per column, which is mapped into memory, and
+# the tables as JSON. It gets its name when it is complete; sums.json tells whether it still is.
 
 _CACHED = ("user_codes", "item_codes", "values", "timestamps", "user_ids", "item_ids")
 
 
-def _cache_of(source, key, duplicates):
-    facts = Path(source).stat()
-    place = _short_hash(str(Path(source).resolve()), duplicates)
-    state = _short_hash(_CACHE_FORMAT, facts.st_size, facts.st_mtime_ns)
+def _cache_of(sources, key, duplicates):
+    """The folder's name: where the files are, and, after the last hyphen, their state."""
+    facts = [Path(source).stat() for source in sources]
+    place = _short_hash([str(Path(source).resolve()) for source in sources], duplicates)
+    state = _short_hash(_CACHE_FORMAT, [(fact.st_size, fact.st_mtime_ns) for fact in facts])
     return data_folder() / f"ml-{key}-{place}-{state}"
 
 
@@ -748,14 +774,21 @@ def _sum(array):
 
 
 def _read_cache(store):
-    """The cached columns, or None where there is no sound cache."""
+    """The arguments of the cached Ratings, or None where there is no sound cache."""
     if not store.is_dir():
         return None
     try:
         sums = json.loads((store / "sums.json").read_text(encoding="utf-8"))
-        columns = {name: np.load(store / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
-        if all(_sum(array) == sums[name] for name, array in columns.items()):
-            return columns
+        columns = {name: np.load(store / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _CACHED}
+        tables = (store / "tables.json").read_bytes()
+        if sums == {name: _sum(array) for name, array in columns.items()} | {"tables": zlib.crc32(tables)}:
+            tables = json.loads(tables)
+            return {
+                **columns,
+                "movies": _movie_frame(tables["movies"]),
+                "users": _user_frame(tables["users"]),
+                "n_duplicates": tables["n_duplicates"],
+            }
     except (OSError, ValueError, TypeError, AttributeError, EOFError):
         pass
     shutil.rmtree(store, ignore_errors=True)
@@ -764,7 +797,13 @@ def _read_cache(store):
 
 def _write_cache(store, ratings):
     columns = {name: getattr(ratings, name) for name in _CACHED}
-    columns["n_duplicates"] = np.array([ratings.n_duplicates])
+    movies = ratings.movies.astype(object).where(ratings.movies.notna(), None)
+    tables = {
+        "movies": movies.to_dict("list"),
+        "users": None if ratings.users is None else ratings.users.to_dict("list"),
+        "n_duplicates": ratings.n_duplicates,
+    }
+    tables = json.dumps(tables).encode()
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store.parent, prefix="unfinished-", ignore_cleanup_errors=True) as scratch:
@@ -772,7 +811,8 @@ def _write_cache(store, ratings):
             unfinished.mkdir()
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda name: np.save(unfinished / f"{name}.npy", columns[name]), columns))
-            sums = {name: _sum(array) for name, array in columns.items()}
+            (unfinished / "tables.json").write_bytes(tables)
+            sums = {name: _sum(array) for name, array in columns.items()} | {"tables": zlib.crc32(tables)}
             (unfinished / "sums.json").write_text(json.dumps(sums), encoding="utf-8")
             if not store.exists():  # another process may have been quicker
                 unfinished.rename(store)

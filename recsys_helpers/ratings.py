@@ -84,6 +84,13 @@ class Ratings:
             raise AttributeError(f"{name}: a Ratings cannot be changed; make another with Ratings.from_frame")
         super().__setattr__(name, value)
 
+    def __getstate__(self):
+        return {**self.__dict__, "_by_user": None, "_by_item": None}
+
+    def __setstate__(self, state):
+        # Pickle gives arrays back writable.
+        self.__dict__.update({k: _frozen(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+
     # ---- construction -------------------------------------------------
 
     @classmethod

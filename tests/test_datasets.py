@@ -312,7 +312,7 @@ def test_wrong_paths_and_names(tmp_path):
         load_movielens("25m", write_folder(tmp_path / "x", "100k", **{"movies.csv": LAYOUTS["25m"]["movies.csv"]}))
     write_folder(tmp_path / "two" / "a", "25m")
     write_folder(tmp_path / "two" / "b", "25m")
-    with pytest.raises(DataError, match="holds movies.csv 2 times"):
+    with pytest.raises(DataError, match="holds ratings.csv 2 times"):
         load_movielens("25m", tmp_path / "two")
 
 
@@ -505,8 +505,10 @@ def forbid_reading(monkeypatch):
 
 def test_cache_gives_the_same_and_is_used(cached, monkeypatch):
     folder, _ = cached
+    before = load_movielens("25m", folder, cache=False)
     forbid_reading(monkeypatch)
     ratings = load_movielens("25m", folder)
+    pd.testing.assert_frame_equal(ratings.movies, before.movies)
     assert rows(ratings) == EXPECTED["25m"]
     assert ratings.titles([296]).tolist() == ['Pulp "Fiction", The (1994)']
     with pytest.raises(ValueError, match="read-only"):
@@ -517,7 +519,7 @@ def test_cache_gives_the_same_and_is_used(cached, monkeypatch):
         load_movielens("25m", folder, duplicates="mean")
 
 
-@pytest.mark.parametrize("file", ["values.npy", "user_codes.npy", "sums.json"])
+@pytest.mark.parametrize("file", ["values.npy", "user_codes.npy", "tables.json", "sums.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "gone", "text"])
 def test_damaged_cache_is_made_again(cached, file, damage, monkeypatch):
     folder, store = cached
@@ -543,6 +545,16 @@ def test_changed_file_replaces_its_cache(cached):
     assert rows(load_movielens("25m", folder)) == [(7, 296, 1, 5)]
     (other,) = store.parent.iterdir()
     assert other != store
+    (folder / "movies.csv").write_bytes(b"movieId,title,genres\n296,Changed (1994),Comedy\n")
+    assert load_movielens("25m", folder).titles([296]).tolist() == ["Changed (1994)"]
+
+
+def test_cache_keeps_users(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_CACHE_FROM_BYTES", 1)
+    folder = write_folder(tmp_path / "x", "1m")
+    before = load_movielens("1m", folder)
+    forbid_reading(monkeypatch)
+    pd.testing.assert_frame_equal(load_movielens("1m", folder).users, before.users)
 
 
 def test_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch):
