@@ -44,6 +44,8 @@ MR = 8 if _AVX512 else 4  # rows of a tile: MR x 3 sums, 3 vectors and 1 scalar 
 STORE, ADD, SUBTRACT = 0, 1, 2
 # Ratings that are gathered at a time; 32 KiB of float32 stay in the first-level cache.
 BLOCK_BYTES = 32768
+# How many ratings early a factor row is asked for.
+AHEAD = 16
 
 
 def lanes(dtype):
@@ -179,54 +181,48 @@ def _unpack(context, builder, signature, args):
 
 def _make_tile(mr, nv):
     @intrinsic
-    def tile(typingctx, a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode):
+    def tile(typingctx, s, a, lda, b, ldb, count, c, ldc, comp, mode):
         def codegen(context, builder, signature, args):
-            v, (a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode) = _unpack(
-                context, builder, signature, args
-            )
+            v, (s, a, lda, b, ldb, count, c, ldc, comp, mode) = _unpack(context, builder, signature, args)
             add, mul, i64 = builder.add, builder.mul, count.type
 
             def step(t, sums):
-                at_a, at_b = add(a0, mul(t, lda)), add(b0, mul(t, ldb))
-                right = [v.load(b, add(at_b, i64(j * v.w))) for j in range(nv)]
+                at_a, at_b = add(a, mul(t, lda)), add(b, mul(t, ldb))
+                right = [v.load(s, add(at_b, i64(j * v.w))) for j in range(nv)]
                 new = []
                 for i in range(mr):
-                    left = v.splat_load(a, add(at_a, i64(i)))
+                    left = v.splat_load(s, add(at_a, i64(i)))
                     new += [v.fma(left, right[j], sums[i * nv + j]) for j in range(nv)]
                 return new
 
             sums = _loop(builder, count, [v.zero] * (mr * nv), step)
             places = [
-                (sums[i * nv + j], add(add(c0, mul(i64(i), ldc)), i64(j * v.w)))
+                (sums[i * nv + j], add(mul(i64(i), ldc), i64(j * v.w)))
                 for i in range(mr)
                 for j in range(nv)
             ]
             with builder.if_else(builder.icmp_signed("==", mode, i64(STORE))) as (is_store, is_other):
                 with is_store:
                     for value, at in places:
-                        v.store(value, c, at)
+                        v.store(value, s, add(c, at))
                 with is_other:
                     with builder.if_else(builder.icmp_signed("==", mode, i64(ADD))) as (is_add, is_sub):
                         with is_add:
                             # Kahan: comp holds what rounding has added to c so far.
                             for value, at in places:
-                                old = v.load(c, at)
-                                value = builder.fsub(value, v.load(comp, at))
+                                old = v.load(s, add(c, at))
+                                value = builder.fsub(value, v.load(s, add(comp, at)))
                                 new = builder.fadd(old, value)
-                                v.store(builder.fsub(builder.fsub(new, old), value), comp, at)
-                                v.store(new, c, at)
+                                v.store(builder.fsub(builder.fsub(new, old), value), s, add(comp, at))
+                                v.store(new, s, add(c, at))
                         with is_sub:
                             for value, at in places:
-                                v.store(builder.fsub(v.load(c, at), value), c, at)
+                                v.store(builder.fsub(v.load(s, add(c, at)), value), s, add(c, at))
             return context.get_dummy_value()
 
-        return types.void(a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode), codegen
+        return types.void(s, a, lda, b, ldb, count, c, ldc, comp, mode), codegen
 
-    @njit(cache=True)
-    def call(a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode):
-        tile(a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode)
-
-    return call
+    return tile
 
 
 _tile3, _tile2, _tile1 = _make_tile(MR, 3), _make_tile(MR, 2), _make_tile(MR, 1)
@@ -235,7 +231,7 @@ _line4, _line1 = _make_tile(1, 4), _make_tile(1, 1)
 
 
 @intrinsic
-def _panel(typingctx, m, at, ld, n_right, multipliers, transposed, t0, scale, s0):
+def _panel(typingctx, m, at, ld, n_right, multipliers, transposed, scale):
     """Eliminate W rows of an upper triangle; 1 when every pivot is positive.
 
     The block on the diagonal starts at `at`; `n_right` blocks lie to its right. It is
@@ -244,9 +240,7 @@ def _panel(typingctx, m, at, ld, n_right, multipliers, transposed, t0, scale, s0
     """
 
     def codegen(context, builder, signature, args):
-        v, (m, at, ld, n_right, multipliers, transposed, t0, scale, s0) = _unpack(
-            context, builder, signature, args
-        )
+        v, (m, at, ld, n_right, multipliers, transposed, scale) = _unpack(context, builder, signature, args)
         add, mul, i64, w = builder.add, builder.mul, at.type, v.w
         row_at = [add(at, mul(i64(t), ld)) for t in range(w)]
         rows = [v.load(m, row_at[t]) for t in range(w)]
@@ -260,31 +254,31 @@ def _panel(typingctx, m, at, ld, n_right, multipliers, transposed, t0, scale, s0
             m_t = v.keep(builder.fmul(rows[t], inverse), lambda lane, t=t: lane > t)
             for i in range(t + 1, w):
                 rows[i] = v.fnma(v.splat_lane(m_t, i), rows[t], rows[i])
-            v.store(m_t, multipliers, i64(t * w))
+            v.store(m_t, m, add(multipliers, i64(t * w)))
             ms.append(m_t)
-        v.store(builder.fdiv(v.splat(one), v.sqrt(pivots)), scale, s0)
+        v.store(builder.fdiv(v.splat(one), v.sqrt(pivots)), m, scale)
         for j, column in enumerate(v.transpose(ms)):
-            v.store(column, transposed, add(t0, i64(j * w)))
+            v.store(column, m, add(transposed, i64(j * w)))
 
         def right(block, _):
             shift = mul(add(block, i64(1)), i64(w))
             x = [v.load(m, add(row_at[t], shift)) for t in range(w)]
             for t in range(w):
                 for i in range(t + 1, w):
-                    x[i] = v.fnma(v.splat_load(multipliers, i64(t * w + i)), x[t], x[i])
+                    x[i] = v.fnma(v.splat_load(m, add(multipliers, i64(t * w + i))), x[t], x[i])
             for t in range(w):
-                s = v.splat_load(scale, add(s0, i64(t)))
+                s = v.splat_load(m, add(scale, i64(t)))
                 v.store(builder.fmul(x[t], s), m, add(row_at[t], shift))
             return []
 
         _loop(builder, n_right, [], right)
         return builder.zext(ok, ir.IntType(64))
 
-    return types.int64(m, at, ld, n_right, multipliers, transposed, t0, scale, s0), codegen
+    return types.int64(m, at, ld, n_right, multipliers, transposed, scale), codegen
 
 
 @intrinsic
-def _back(typingctx, m, at, ld, n_right, transposed, t0, scale, s0, x, x0):
+def _back(typingctx, m, at, ld, n_right, transposed, scale, x):
     """Solve for W unknowns of a factored system whose later unknowns are in x already.
 
     The right-hand side is the last block of columns; x there is (-1, 0, ...), so that
@@ -292,53 +286,53 @@ def _back(typingctx, m, at, ld, n_right, transposed, t0, scale, s0, x, x0):
     """
 
     def codegen(context, builder, signature, args):
-        v, (m, at, ld, n_right, transposed, t0, scale, s0, x, x0) = _unpack(context, builder, signature, args)
+        v, (m, at, ld, n_right, transposed, scale, x) = _unpack(context, builder, signature, args)
         add, mul, i64, w = builder.add, builder.mul, at.type, v.w
         row_at = [add(at, mul(i64(t), ld)) for t in range(w)]
 
         def right(block, sums):
             shift = mul(add(block, i64(1)), i64(w))
-            known = v.load(x, add(x0, shift))
+            known = v.load(m, add(x, shift))
             return [v.fma(v.load(m, add(row_at[t], shift)), known, sums[t]) for t in range(w)]
 
         total = v.sums(_loop(builder, n_right, [v.zero] * w, right))
-        solved = builder.fneg(builder.fmul(total, v.load(scale, s0)))
+        solved = builder.fneg(builder.fmul(total, v.load(m, scale)))
         for j in range(w - 1, 0, -1):
-            column = v.load(transposed, add(t0, i64(j * w)))
+            column = v.load(m, add(transposed, i64(j * w)))
             solved = v.fnma(v.splat_lane(solved, j), column, solved)
-        v.store(solved, x, x0)
+        v.store(solved, m, x)
         return context.get_dummy_value()
 
-    return types.void(m, at, ld, n_right, transposed, t0, scale, s0, x, x0), codegen
+    return types.void(m, at, ld, n_right, transposed, scale, x), codegen
 
 
 @intrinsic
-def _errors(typingctx, block, ld, n_groups, n_vectors, x, bias, target, out):
-    """out = target - bias - block @ x for n_groups * W rows of the block."""
+def _errors(typingctx, a, block, ld, n_groups, n_vectors, x, bias, target, out):
+    """a[out:] = target - bias - block @ x for n_groups * W rows of the block, all of them in a."""
 
     def codegen(context, builder, signature, args):
-        v, (block, ld, n_groups, n_vectors, x, bias, target, out) = _unpack(context, builder, signature, args)
+        v, (a, block, ld, n_groups, n_vectors, x, bias, target, out) = _unpack(context, builder, signature, args)
         add, mul, i64, w = builder.add, builder.mul, ld.type, v.w
         bias = v.splat(bias)
 
         def group(g, _):
             first = mul(g, i64(w))
-            row_at = [mul(add(first, i64(t)), ld) for t in range(w)]
+            row_at = [add(block, mul(add(first, i64(t)), ld)) for t in range(w)]
 
             def part(j, sums):
                 shift = mul(j, i64(w))
-                right = v.load(x, shift)
-                return [v.fma(v.load(block, add(row_at[t], shift)), right, sums[t]) for t in range(w)]
+                right = v.load(a, add(x, shift))
+                return [v.fma(v.load(a, add(row_at[t], shift)), right, sums[t]) for t in range(w)]
 
             total = v.sums(_loop(builder, n_vectors, [v.zero] * w, part))
-            error = builder.fsub(builder.fsub(v.load(target, first), bias), total)
-            v.store(error, out, first)
+            error = builder.fsub(builder.fsub(v.load(a, add(target, first)), bias), total)
+            v.store(error, a, add(out, first))
             return []
 
         _loop(builder, n_groups, [], group)
         return context.get_dummy_value()
 
-    return types.void(block, ld, n_groups, n_vectors, x, bias, target, out), codegen
+    return types.void(a, block, ld, n_groups, n_vectors, x, bias, target, out), codegen
 
 
 @intrinsic
@@ -356,9 +350,82 @@ def _transpose(typingctx, a, a0, lda, b, b0, ldb):
     return types.void(a, a0, lda, b, b0, ldb), codegen
 
 
-# ---- one row ----------------------------------------------------------------
+@intrinsic
+def _copy(typingctx, a, a0, b, b0, n_vectors):
+    """b[b0:] = a[a0:] for whole vectors."""
 
-_Scratch = namedtuple("_Scratch", "kq ld size x pair target errors m comp multipliers transposed scale solution dual")
+    def codegen(context, builder, signature, args):
+        v, (a, a0, b, b0, n_vectors) = _unpack(context, builder, signature, args)
+
+        def part(j, _):
+            shift = builder.mul(j, a0.type(v.w))
+            v.store(v.load(a, builder.add(a0, shift)), b, builder.add(b0, shift))
+            return []
+
+        _loop(builder, n_vectors, [], part)
+        return context.get_dummy_value()
+
+    return types.void(a, a0, b, b0, n_vectors), codegen
+
+
+@intrinsic
+def _prefetch(typingctx, a, a0, count):
+    """Ask for a[a0 : a0 + count], one cache line at a time."""
+
+    def codegen(context, builder, signature, args):
+        v, (a, a0, count) = _unpack(context, builder, signature, args)
+        i32, i64, pointer = v.i32, a0.type, ir.IntType(8).as_pointer()
+        prefetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+        )
+        line = 64 // v.bytes
+
+        def ask(j, _):
+            at = builder.gep(a, [builder.add(a0, builder.mul(j, i64(line)))])
+            builder.call(prefetch, [builder.bitcast(at, pointer), i32(0), i32(3), i32(1)])
+            return []
+
+        n_lines = builder.sdiv(builder.add(count, i64(line - 1)), i64(line))
+        _loop(builder, n_lines, [], ask)
+        return context.get_dummy_value()
+
+    return types.void(a, a0, count), codegen
+
+
+# ---- one row ----------------------------------------------------------------
+#
+# A thread works in one flat array; where its parts lie is a tuple of offsets, which
+# costs nothing to hand on (an array in a tuple would be reference-counted).
+
+_Parts = namedtuple("_Parts", "kq ld size x pair target error m comp multipliers transposed scale solution end")
+
+
+@njit(cache=True)
+def _parts(k, w):
+    """Offsets of the parts of the scratch array for rank k and vectors of w lanes.
+
+    kq is k padded to whole vectors; ld, the row length of m, has one more vector for
+    the right-hand side. m has row 0 for the bias, kq rows for the factors and a last
+    one, in which the right-hand side is summed. `size` ratings are gathered at a time.
+    """
+    kq = (k + w - 1) // w * w
+    ld = kq + w
+    # The dual form holds a whole row of up to kq ratings.
+    size = max(min(BLOCK_BYTES * w // VECTOR_BYTES // max(kq, 1) // w * w, 512), kq, w)
+    x = 0
+    pair = x + size * kq
+    target = pair + size * 2
+    error = target + size
+    m = error + size
+    comp = m + (kq + 2) * ld
+    multipliers = comp + (kq + 2) * ld
+    transposed = multipliers + w * w
+    scale = transposed + kq * w
+    solution = scale + kq
+    end = solution + ld
+    return _Parts(
+        kq, ld, size, x, pair, target, error, m, comp, multipliers, transposed, scale, solution, end
+    )  # fmt: skip
 
 
 @njit(cache=True)
@@ -370,142 +437,125 @@ def _aligned(size, like):
 
 
 @njit(cache=True)
-def _scratch(k, like):
-    """The working memory of one thread: O(k^2) numbers.
-
-    kq is k padded to whole vectors, ld the row length of m: one more vector, whose
-    first lane is the right-hand side. m has row 0 for the bias, kq rows for the
-    factors, and a last one in which the right-hand side is summed.
-    """
-    w = VECTOR_BYTES // like.itemsize
-    kq = (k + w - 1) // w * w
-    ld = kq + w
-    size = min(max(BLOCK_BYTES // (max(kq, 1) * like.itemsize) // w * w, 2 * w), 512)
-    size = max(size, kq)  # the dual form holds a whole row of up to kq ratings
-    return _Scratch(
-        kq, ld, size,
-        _aligned(size * kq, like), _aligned(size * 2, like), _aligned(size, like), _aligned(size, like),
-        _aligned((kq + 2) * ld, like), _aligned((kq + 2) * ld, like),
-        _aligned(w * w, like), _aligned(kq * w, like), _aligned(kq, like), _aligned(ld, like),
-        _aligned((kq + 1) * kq, like),
-    )  # fmt: skip
-
-
-@njit(cache=True)
-def _product(a, a0, lda, b, b0, ldb, count, c, c0, ldc, comp, mode, n_vectors):
-    """MR rows of C (+)= A' B, cut into tiles of three, two and one vectors."""
-    w = VECTOR_BYTES // c.itemsize
+def _product(s, a, lda, b, ldb, count, c, ldc, comp, mode, n_vectors):
+    """MR rows of C (+)= A' B in scratch s, cut into tiles of three, two and one vectors."""
+    w = VECTOR_BYTES // s.itemsize
     j = 0
     while j < n_vectors:
         left = n_vectors - j
         if left == 3 or left > 4:
-            _tile3(a, a0, lda, b, b0 + j * w, ldb, count, c, c0 + j * w, ldc, comp, mode)
+            _tile3(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
             j += 3
         elif left > 1:
-            _tile2(a, a0, lda, b, b0 + j * w, ldb, count, c, c0 + j * w, ldc, comp, mode)
+            _tile2(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
             j += 2
         else:
-            _tile1(a, a0, lda, b, b0 + j * w, ldb, count, c, c0 + j * w, ldc, comp, mode)
+            _tile1(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
             j += 1
 
 
 @njit(cache=True)
-def _gram(x, kq, count, m, ld, comp, mode):
-    """Upper triangle of rows 1, ... of m (+)= X' X for `count` rows of X."""
-    w = VECTOR_BYTES // x.itemsize
+def _gram(s, o, count, mode):
+    """Upper triangle of rows 1, ... of m (+)= X' X, rows 0 and last (+)= (1, target)' X."""
+    w = VECTOR_BYTES // s.itemsize
+    kq, ld = o.kq, o.ld
     for i in range(0, kq, MR):
         j = i // w * w
-        _product(x, i, kq, x, j, kq, count, m, (1 + i) * ld + j, ld, comp, mode, (kq - j) // w)
+        at = (1 + i) * ld + j
+        _product(s, o.x + i, kq, o.x + j, kq, count, o.m + at, ld, o.comp + at, mode, (kq - j) // w)
+    j, apart = 0, (kq + 1) * ld
+    while j < kq:
+        if kq - j >= 4 * w:
+            _pair4(s, o.pair, 2, o.x + j, kq, count, o.m + j, apart, o.comp + j, mode)
+            j += 4 * w
+        else:
+            _pair1(s, o.pair, 2, o.x + j, kq, count, o.m + j, apart, o.comp + j, mode)
+            j += w
 
 
 @njit(cache=True)
-def _factor_solve(size, work):
-    """Solve the system of `size` unknowns in work.m; 0 where it is not positive definite.
+def _factor_solve(s, o, size):
+    """Solve the system of `size` unknowns in part m; 0 where it is not positive definite.
 
     Row 0 of m is a row of the Cholesky factor that is known beforehand (or zeros);
     rows 1, ... are the upper triangle, and column `size` the right-hand side.
     """
-    m, x = work.m, work.solution
-    w = VECTOR_BYTES // m.itemsize
+    w = VECTOR_BYTES // s.itemsize
     ld = size + w
     ok = 1
     for i in range(0, size, w):
         n_vectors = (ld - i) // w
         for r in range(i, i + w, MR):
-            _product(m, r, ld, m, i, ld, 1 + i, m, (1 + r) * ld + i, ld, m, SUBTRACT, n_vectors)
-        ok &= _panel(
-            m, (1 + i) * ld + i, ld, n_vectors - 1, work.multipliers, work.transposed, i * w, work.scale, i
-        )
-    x[size : size + w] = 0
-    x[size] = -1
+            at = o.m + (1 + r) * ld + i
+            _product(s, o.m + r, ld, o.m + i, ld, 1 + i, at, ld, 0, SUBTRACT, n_vectors)
+        at = o.m + (1 + i) * ld + i
+        ok &= _panel(s, at, ld, n_vectors - 1, o.multipliers, o.transposed + i * w, o.scale + i)
+    s[o.solution + size] = -1
+    for j in range(1, w):
+        s[o.solution + size + j] = 0
     for i in range(size - w, -1, -w):
-        _back(m, (1 + i) * ld + i, ld, (ld - i) // w - 1, work.transposed, i * w, work.scale, i, x, i)
+        at = o.m + (1 + i) * ld + i
+        _back(s, at, ld, (ld - i) // w - 1, o.transposed + i * w, o.scale + i, o.solution + i)
     return ok
 
 
 @njit(cache=True)
-def _gather(start, stop, indices, values, mean, factors, bias, work):
-    """Copy the factors and the targets of ratings start...stop into small blocks."""
-    x, pair, target, kq = work.x, work.pair, work.target, work.kq
-    k = factors.shape[1]
+def _gather(s, o, start, stop, indices, values, mean, factors, bias):
+    """Copy the factors and the targets of ratings start...stop into scratch."""
+    kq, k = o.kq, factors.shape[1]
+    w = VECTOR_BYTES // s.itemsize
+    vectors = k // w
     total = 0.0
-    for s in range(start, stop):
-        i, t = indices[s], s - start
-        for j in range(k):
-            x[t * kq + j] = factors[i, j]
-        deviation = (values[s] - mean) - bias[i]
-        target[t] = deviation
-        pair[2 * t] = 1
-        pair[2 * t + 1] = deviation
+    for at in range(start, stop):
+        i, t = np.int64(indices[at]), at - start
+        if at + AHEAD < len(indices):
+            _prefetch(factors, np.int64(indices[at + AHEAD]) * k, k)
+        _copy(factors, i * k, s, o.x + t * kq, vectors)
+        for j in range(vectors * w, k):
+            s[o.x + t * kq + j] = factors[i, j]
+        deviation = (values[at] - mean) - bias[i]
+        s[o.target + t] = deviation
+        s[o.pair + 2 * t] = 1
+        s[o.pair + 2 * t + 1] = deviation
         total += deviation
     return total
 
 
 @njit(cache=True)
-def _primal(start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias, work):
-    """Normal equations of one row; returns ok and the bias, the factors are in work.solution."""
-    kq, ld, m, comp, k = work.kq, work.ld, work.m, work.comp, factors.shape[1]
-    w = VECTOR_BYTES // m.itemsize
+def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias):
+    """Normal equations of one row; returns ok and the bias, the factors are in part solution."""
+    kq, ld, m, k = o.kq, o.ld, o.m, factors.shape[1]
     n = stop - start
-    if n > work.size:
-        comp[:] = 0
+    if n > o.size:
+        s[o.comp : o.multipliers] = 0
     mode = STORE
     total = 0.0
-    last = (kq + 1) * ld
-    for first in range(start, stop, work.size):
-        count = min(work.size, stop - first)
-        total += _gather(first, first + count, indices, values, mean, factors, bias, work)
-        _gram(work.x, kq, count, m, ld, comp, mode)
-        # The rows of (1, target): row 0 and the last one.
-        j = 0
-        while j < kq:
-            if kq - j >= 4 * w:
-                _pair4(work.pair, 0, 2, work.x, j, kq, count, m, j, last, comp, mode)
-                j += 4 * w
-            else:
-                _pair1(work.pair, 0, 2, work.x, j, kq, count, m, j, last, comp, mode)
-                j += w
+    for first in range(start, stop, o.size):
+        count = min(o.size, stop - first)
+        total += _gather(s, o, first, first + count, indices, values, mean, factors, bias)
+        _gram(s, o, count, mode)
         mode = ADD
     # The bias is eliminated first: its row of the factor is known without any work.
     weight = n + bias_reg
     total += bias_reg * prior_bias
-    root = m.dtype.type(1 / np.sqrt(weight))
-    for j in range(kq):
-        m[j] *= root
-    m[kq:ld] = 0
-    m[kq] = total * root
+    root = s.dtype.type(1 / np.sqrt(weight))
+    for j in range(m, m + kq):
+        s[j] *= root
+    s[m + kq : m + ld] = 0
+    s[m + kq] = total * root
+    last = m + (kq + 1) * ld
     for i in range(kq):
-        row = (1 + i) * ld
-        m[row + kq : row + ld] = 0
+        row = m + (1 + i) * ld
+        s[row + kq : row + ld] = 0
         if i < k:
-            m[row + i] += reg
-            m[row + kq] = m[last + i] + reg * prior[i]
+            s[row + i] += reg
+            s[row + kq] = s[last + i] + reg * prior[i]
         else:
-            m[row + i] = 1
-    ok = _factor_solve(kq, work)
+            s[row + i] = 1
+    ok = _factor_solve(s, o, kq)
     explained = 0.0
     for j in range(kq):
-        explained += m[j] * work.solution[j]
+        explained += s[m + j] * s[o.solution + j]
     return ok, total / weight - explained * root
 
 
@@ -518,7 +568,8 @@ def solve_rows(
     prior, prior_bias, out, out_bias,
 ):  # fmt: skip
     k = factors.shape[1]
-    work = _scratch(k, out)
+    o = _parts(k, VECTOR_BYTES // out.itemsize)
+    s = _aligned(o.end, out)
     failed = 0
     for row in range(first, stop):
         a, b = indptr[row], indptr[row + 1]
@@ -529,13 +580,13 @@ def solve_rows(
             continue
         scale = n if weighted else 1
         ok, solved = _primal(
-            a, b, indices, values, mean, factors, bias, reg * scale, bias_reg * scale,
-            prior[row], prior_bias[row], work,
+            s, o, a, b, indices, values, mean, factors, bias, reg * scale, bias_reg * scale,
+            prior[row], prior_bias[row],
         )  # fmt: skip
         if ok:
             out_bias[row] = solved
             for j in range(k):
-                out[row, j] = work.solution[j]
+                out[row, j] = s[o.solution + j]
         else:
             failed += 1
     return failed
