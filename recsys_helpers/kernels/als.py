@@ -42,10 +42,13 @@ VECTOR_BYTES = 64 if _AVX512 else 32  # elsewhere LLVM splits 32 bytes into what
 MR = 8 if _AVX512 else 4  # rows of a tile: MR x 3 sums, 3 vectors and 1 scalar fit in the registers
 
 STORE, ADD, SUBTRACT = 0, 1, 2
-# Ratings that are gathered at a time; 32 KiB of float32 stay in the first-level cache.
-BLOCK_BYTES = 32768
+# Bytes of factors that are gathered at a time. The Gram matrix wants them in the first-level
+# cache; conjugate gradients want a whole row of ratings, as they pass over it several times.
+GRAM_BLOCK, CG_BLOCK = 1 << 15, 1 << 18
 # How many ratings early a factor row is asked for.
-AHEAD = 16
+AHEAD = 8
+# The dual form is taken for rows with at most k / DUAL_SHARE ratings.
+DUAL_SHARE = 2
 
 
 def lanes(dtype):
@@ -179,7 +182,10 @@ def _unpack(context, builder, signature, args):
     return _Vec(builder, scalar), out
 
 
-def _make_tile(mr, nv):
+def _make_tile(mr, nv, chains=1):
+    """A tile of mr rows and nv vectors. With chains=2 even and odd terms are summed apart, which hides
+    the latency of few sums; count must then be even."""
+
     @intrinsic
     def tile(typingctx, s, a, lda, b, ldb, count, c, ldc, comp, mode):
         def codegen(context, builder, signature, args):
@@ -187,15 +193,20 @@ def _make_tile(mr, nv):
             add, mul, i64 = builder.add, builder.mul, count.type
 
             def step(t, sums):
-                at_a, at_b = add(a, mul(t, lda)), add(b, mul(t, ldb))
-                right = [v.load(s, add(at_b, i64(j * v.w))) for j in range(nv)]
                 new = []
-                for i in range(mr):
-                    left = v.splat_load(s, add(at_a, i64(i)))
-                    new += [v.fma(left, right[j], sums[i * nv + j]) for j in range(nv)]
+                for c in range(chains):
+                    row = add(mul(t, i64(chains)), i64(c))
+                    at_a, at_b = add(a, mul(row, lda)), add(b, mul(row, ldb))
+                    right = [v.load(s, add(at_b, i64(j * v.w))) for j in range(nv)]
+                    for i in range(mr):
+                        left = v.splat_load(s, add(at_a, i64(i)))
+                        new += [v.fma(left, right[j], sums[len(new) + j]) for j in range(nv)]
                 return new
 
-            sums = _loop(builder, count, [v.zero] * (mr * nv), step)
+            n_sums = mr * nv
+            sums = _loop(builder, builder.sdiv(count, i64(chains)), [v.zero] * (chains * n_sums), step)
+            if chains == 2:
+                sums = [builder.fadd(x, y) for x, y in zip(sums[:n_sums], sums[n_sums:], strict=True)]
             places = [
                 (sums[i * nv + j], add(mul(i64(i), ldc), i64(j * v.w)))
                 for i in range(mr)
@@ -227,7 +238,7 @@ def _make_tile(mr, nv):
 
 _tile3, _tile2, _tile1 = _make_tile(MR, 3), _make_tile(MR, 2), _make_tile(MR, 1)
 _pair4, _pair1 = _make_tile(2, 4), _make_tile(2, 1)
-_line4, _line1 = _make_tile(1, 4), _make_tile(1, 1)
+_line4, _line1 = _make_tile(1, 4, 2), _make_tile(1, 1, 2)
 
 
 @intrinsic
@@ -336,18 +347,18 @@ def _errors(typingctx, a, block, ld, n_groups, n_vectors, x, bias, target, out):
 
 
 @intrinsic
-def _transpose(typingctx, a, a0, lda, b, b0, ldb):
+def _transpose(typingctx, s, a, lda, b, ldb):
     """b = a' for one W x W block."""
 
     def codegen(context, builder, signature, args):
-        v, (a, a0, lda, b, b0, ldb) = _unpack(context, builder, signature, args)
-        add, mul, i64 = builder.add, builder.mul, a0.type
-        rows = [v.load(a, add(a0, mul(i64(t), lda))) for t in range(v.w)]
+        v, (s, a, lda, b, ldb) = _unpack(context, builder, signature, args)
+        add, mul, i64 = builder.add, builder.mul, a.type
+        rows = [v.load(s, add(a, mul(i64(t), lda))) for t in range(v.w)]
         for t, row in enumerate(v.transpose(rows)):
-            v.store(row, b, add(b0, mul(i64(t), ldb)))
+            v.store(row, s, add(b, mul(i64(t), ldb)))
         return context.get_dummy_value()
 
-    return types.void(a, a0, lda, b, b0, ldb), codegen
+    return types.void(s, a, lda, b, ldb), codegen
 
 
 @intrinsic
@@ -401,8 +412,8 @@ _Parts = namedtuple("_Parts", "kq ld size x pair target error m comp multipliers
 
 
 @njit(cache=True)
-def _parts(k, w):
-    """Offsets of the parts of the scratch array for rank k and vectors of w lanes.
+def _parts(k, w, block):
+    """Offsets of the parts of the scratch array for rank k, vectors of w lanes and blocks of `block` bytes.
 
     kq is k padded to whole vectors; ld, the row length of m, has one more vector for
     the right-hand side. m has row 0 for the bias, kq rows for the factors and a last
@@ -411,7 +422,7 @@ def _parts(k, w):
     kq = (k + w - 1) // w * w
     ld = kq + w
     # The dual form holds a whole row of up to kq ratings.
-    size = max(min(BLOCK_BYTES * w // VECTOR_BYTES // max(kq, 1) // w * w, 512), kq, w)
+    size = max(min(block * w // VECTOR_BYTES // max(kq, 1), 2048) // w * w, kq, w)
     x = 0
     pair = x + size * kq
     target = pair + size * 2
@@ -559,34 +570,279 @@ def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_r
     return ok, total / weight - explained * root
 
 
+@njit(cache=True)
+def _add_lines(s, o, e, count, out, mode):
+    """out (+)= sum_t e_t x_t over the gathered rows; compensated in part comp when adding."""
+    w = VECTOR_BYTES // s.itemsize
+    if count % 2:
+        s[e + count] = 0
+        count += 1
+    j = 0
+    while j < o.kq:
+        if o.kq - j >= 4 * w:
+            _line4(s, e, 1, o.x + j, o.kq, count, out + j, 0, o.comp + j, mode)
+            j += 4 * w
+        else:
+            _line1(s, e, 1, o.x + j, o.kq, count, out + j, 0, o.comp + j, mode)
+            j += w
+
+
+@njit(cache=True)
+def _dual(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias):
+    """The solution of `_primal` from an n x n system, for n up to kq.
+
+    With X the n gathered rows and t' the targets minus the prior's predictions, the
+    matrix inversion lemma gives p = g + X' y and b = c + (reg / bias_reg) sum(y), where
+    (X X' + reg I + reg / bias_reg) y = t' (Golub and Van Loan 2013, section 2.1.4).
+    """
+    w = VECTOR_BYTES // s.itemsize
+    kq, k, m, n = o.kq, factors.shape[1], o.m, stop - start
+    nq = (n + w - 1) // w * w
+    ld = nq + w
+    _gather(s, o, start, stop, indices, values, mean, factors, bias)
+    s[o.x + n * kq : o.x + nq * kq] = 0
+    for j in range(kq):
+        s[o.solution + j] = prior[j] if j < k else 0
+    _errors(s, o.x, kq, nq // w, kq // w, o.solution, s.dtype.type(prior_bias), o.target, o.error)
+    # X' in the place of comp, which a single block of ratings does not need; its
+    # last row stands for the bias.
+    for t in range(0, nq, w):
+        for j in range(0, kq, w):
+            _transpose(s, o.x + t * kq + j, kq, o.comp + j * nq + t, nq)
+    ratio = reg / bias_reg
+    for t in range(nq):
+        s[o.comp + kq * nq + t] = np.sqrt(ratio) if t < n else 0
+    for i in range(0, nq, MR):
+        j = i // w * w
+        at = m + (1 + i) * ld + j
+        _product(s, o.comp + i, nq, o.comp + j, nq, kq + 1, at, ld, 0, STORE, (nq - j) // w)
+    s[m : m + ld] = 0
+    for t in range(nq):
+        row = m + (1 + t) * ld
+        s[row + t] += reg
+        s[row + nq : row + ld] = 0
+        s[row + nq] = s[o.error + t] if t < n else 0
+    ok = _factor_solve(s, o, nq)
+    total = 0.0
+    for t in range(n):
+        s[o.error + t] = s[o.solution + t]
+        total += s[o.error + t]
+    _add_lines(s, o, o.error, n, o.solution, STORE)
+    for j in range(k):
+        s[o.solution + j] += prior[j]
+    return ok, prior_bias + ratio * total
+
+
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _sum_of_squares(s, start, count):
+    total = 0.0
+    for t in range(start, start + count):
+        total += np.float64(s[t]) * np.float64(s[t])
+    return total
+
+
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _dot(s, a, b, count):
+    total = 0.0
+    for j in range(count):
+        total += np.float64(s[a + j]) * np.float64(s[b + j])
+    return total
+
+
+@njit(cache=True)
+def _row_errors(s, o, start, stop, indices, values, mean, factors, bias, row_bias):
+    """Sum of squared errors of one row under part solution, in float64."""
+    w = VECTOR_BYTES // s.itemsize
+    total = 0.0
+    for first in range(start, stop, o.size):
+        count = min(o.size, stop - first)
+        if stop - start > o.size:
+            _gather(s, o, first, first + count, indices, values, mean, factors, bias)
+        groups = (count + w - 1) // w
+        _errors(s, o.x, o.kq, groups, o.kq // w, o.solution, s.dtype.type(row_bias), o.target, o.error)
+        total += _sum_of_squares(s, o.error, count)
+    return total
+
+
+@njit(cache=True)
+def _residual(s, o, v, start, stop, indices, values, mean, factors, bias, with_target):
+    """X' (target - X v), or -X' X v without target; v and the result hold the bias at kq.
+
+    The result goes to part m; rows that fit into scratch were gathered before.
+    """
+    w = VECTOR_BYTES // s.itemsize
+    kq = o.kq
+    s[o.m : o.m + kq] = 0
+    s[o.comp : o.comp + kq] = 0
+    total = 0.0
+    for first in range(start, stop, o.size):
+        count = min(o.size, stop - first)
+        if stop - start > o.size:
+            _gather(s, o, first, first + count, indices, values, mean, factors, bias)
+        if not with_target:
+            s[o.target : o.target + count] = 0
+        groups = (count + w - 1) // w
+        _errors(s, o.x, kq, groups, kq // w, v, s[v + kq], o.target, o.error)
+        for t in range(count):
+            total += s[o.error + t]
+        _add_lines(s, o, o.error, count, o.m, ADD)
+    s[o.m + kq] = total
+
+
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def _conjugate_gradients(
+    s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias, steps,
+    squares, warm, warm_bias,
+):  # fmt: skip
+    """A few preconditioned steps from the present solution (Shewchuk 1994, section B3).
+
+    The preconditioner is a diagonal: n times the mean square of each factor, plus reg;
+    for the bias n + bias_reg. It puts the bias on one scale with the factors.
+    """
+    kq, k, ld, n = o.kq, factors.shape[1], o.ld, stop - start
+    x, r, d, inverse = o.solution, o.m + ld, o.m + 2 * ld, o.m + 3 * ld
+    s[x : x + ld] = 0
+    s[inverse : inverse + ld] = 0
+    for j in range(k):
+        s[x + j] = warm[j]
+        s[inverse + j] = 1 / (n * squares[j] + reg)
+    s[x + kq] = warm_bias
+    s[inverse + kq] = 1 / (n + bias_reg)
+    if n <= o.size:
+        _gather(s, o, start, stop, indices, values, mean, factors, bias)
+    _residual(s, o, x, start, stop, indices, values, mean, factors, bias, True)
+    s[r : r + kq] = 0
+    for j in range(k):
+        s[r + j] = s[o.m + j] - reg * (s[x + j] - prior[j])
+    s[r + kq] = s[o.m + kq] - bias_reg * (s[x + kq] - prior_bias)
+    size = s.dtype.type(0)
+    for j in range(kq + 1):
+        s[d + j] = s[r + j] * s[inverse + j]
+        size += s[r + j] * s[d + j]
+    for _ in range(steps):
+        _residual(s, o, d, start, stop, indices, values, mean, factors, bias, False)
+        curve = s.dtype.type(0)
+        for j in range(kq):
+            s[o.m + j] = reg * s[d + j] - s[o.m + j]
+            curve += s[o.m + j] * s[d + j]
+        s[o.m + kq] = bias_reg * s[d + kq] - s[o.m + kq]
+        curve += s[o.m + kq] * s[d + kq]
+        if not curve > 0:
+            break
+        step = size / curve
+        new = s.dtype.type(0)
+        for j in range(kq + 1):
+            s[x + j] += step * s[d + j]
+            s[r + j] -= step * s[o.m + j]
+            new += s[r + j] * s[r + j] * s[inverse + j]
+        ratio = new / size
+        for j in range(kq + 1):
+            s[d + j] = s[r + j] * s[inverse + j] + ratio * s[d + j]
+        size = new
+    return s[x + kq]
+
+
 # ---- many rows --------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
 def solve_rows(
     first, stop, indptr, indices, values, mean, factors, bias, reg, bias_reg, weighted,
-    prior, prior_bias, out, out_bias,
+    prior, prior_bias, steps, squares, errors, out, out_bias,
 ):  # fmt: skip
+    """Solve for the factors and biases of rows first...stop, the other side held.
+
+    Parameters
+    ----------
+    first, stop : int
+        The rows of this call. Rows are independent: calls may run side by side.
+    indptr, indices, values : ndarray, shape (rows + 1,), (nnz,), (nnz,)
+        The ratings in CSR form, int32 or int64, int32, float.
+    mean : float
+        Global mean, of the type of `out`.
+    factors, bias : ndarray of float, shape (columns, k) and (columns,)
+        The other side; C-contiguous.
+    reg, bias_reg : float
+        Regularization of factors and biases, of the type of `out`.
+    weighted : bool
+        Multiply both by the row's number of ratings (ALS-WR, Zhou et al. 2008).
+    prior, prior_bias : ndarray, shape (rows, k) and (rows,)
+        What the regularization pulls towards; a row without ratings gets just that.
+    steps : int
+        0 solves exactly, otherwise the number of conjugate gradient steps, which
+        start from what `out` and `out_bias` hold.
+    squares : ndarray, shape (k,)
+        Mean square of each column of `factors`, for the preconditioner.
+    errors : bool
+        Sum the squared errors after the solve.
+    out, out_bias : ndarray, shape (rows, k) and (rows,)
+        Written in place, C-contiguous.
+
+    Returns
+    -------
+    failed : int
+        Rows whose system was not positive definite; they keep what they had.
+    total : float
+        Sum of squared errors, 0 unless asked for.
+
+    Notes
+    -----
+    Exact: about nnz k (k + 1) + rows k^3 / 3 operations, each rating's factor row read
+    once. Scratch: O(k^2) numbers for the call.
+    """
     k = factors.shape[1]
-    o = _parts(k, VECTOR_BYTES // out.itemsize)
+    o = _parts(k, VECTOR_BYTES // out.itemsize, CG_BLOCK if steps > 0 else GRAM_BLOCK)
     s = _aligned(o.end, out)
     failed = 0
+    total = 0.0
     for row in range(first, stop):
-        a, b = indptr[row], indptr[row + 1]
+        a, b = np.int64(indptr[row]), np.int64(indptr[row + 1])
         n = b - a
         if n == 0:
             out[row] = prior[row]
             out_bias[row] = prior_bias[row]
             continue
-        scale = n if weighted else 1
-        ok, solved = _primal(
-            s, o, a, b, indices, values, mean, factors, bias, reg * scale, bias_reg * scale,
-            prior[row], prior_bias[row],
-        )  # fmt: skip
-        if ok:
-            out_bias[row] = solved
-            for j in range(k):
-                out[row, j] = s[o.solution + j]
+        times = out.dtype.type(n if weighted else 1)
+        row_reg, row_bias_reg = reg * times, bias_reg * times
+        if steps > 0:
+            ok = 1
+            solved = np.float64(_conjugate_gradients(
+                s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
+                prior[row], prior_bias[row], steps, squares, out[row], out_bias[row],
+            ))  # fmt: skip
+        elif DUAL_SHARE * n <= k and row_reg > 0 and row_bias_reg > 0:
+            ok, solved = _dual(
+                s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
+                prior[row], prior_bias[row],
+            )  # fmt: skip
         else:
+            ok, solved = _primal(
+                s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
+                prior[row], prior_bias[row],
+            )  # fmt: skip
+        if not ok:
             failed += 1
-    return failed
+            continue
+        out_bias[row] = solved
+        for j in range(k):
+            out[row, j] = s[o.solution + j]
+        if errors:
+            total += _row_errors(s, o, a, b, indices, values, mean, factors, bias, out_bias[row])
+    return failed, total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def score_pairs(users, items, mean, user_factors, user_bias, item_factors, item_bias, out):
+    """out = mean + b_u + b_i + p_u . q_i for each pair; a code of -1 stands for zeros."""
+    k = user_factors.shape[1]
+    for t in range(len(users)):
+        u, i = users[t], items[t]
+        total = mean
+        if u >= 0:
+            total += user_bias[u]
+        if i >= 0:
+            total += item_bias[i]
+        if u >= 0 and i >= 0:
+            for j in range(k):
+                total += np.float64(user_factors[u, j]) * np.float64(item_factors[i, j])
+        out[t] = total
