@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -71,10 +72,11 @@ class BiasedALS(Recommender):
         :math:`\lambda_g` of genre factors and :math:`\lambda_c` of genre biases, above 0.
         Used with ``genres=True``.
     weighted : bool
-        What the weights w are. True: the number of ratings of the user, film or genre
-        (ALS-WR, Zhou et al. 2008): the pull towards zero, or the genres, keeps pace with
-        the evidence, so one lambda suits every rank. False: 1, a Gaussian prior that
-        fades as ratings come in, and lambda counts in ratings.
+        What the weights w are. False: 1. A Gaussian prior, whose pull towards zero (or
+        towards the genres) fades as ratings come in; lambda counts in ratings, and 10
+        is a fair start. True: the number of ratings of the user, film or genre (ALS-WR,
+        Zhou et al. 2008). The pull keeps pace with the evidence, so that users with many
+        ratings are held back as much as those with few; 0.1 is a fair start.
     n_sweeps : int
         Upper bound on sweeps; each solves films, genres and users once.
     tol : float
@@ -125,16 +127,16 @@ class BiasedALS(Recommender):
     def __init__(
         self,
         n_factors=32,
-        reg=0.08,
+        reg=10.0,
         *,
-        bias_reg=0.02,
+        bias_reg=3.0,
         genres=False,
-        genre_reg=0.02,
-        genre_bias_reg=0.02,
-        weighted=True,
+        genre_reg=10.0,
+        genre_bias_reg=5.0,
+        weighted=False,
         n_sweeps=20,
         tol=1e-4,
-        patience=3,
+        patience=5,
         solver="cholesky",
         cg_steps=3,
         init_scale=0.1,
@@ -195,9 +197,8 @@ class BiasedALS(Recommender):
         self.user_factors_ *= dtype.type(self.init_scale)
         self.user_bias_ = np.zeros(m, dtype)
         self.item_factors_, self.item_bias_ = np.zeros((n, k), dtype), np.zeros(n, dtype)
-        nobody = np.broadcast_to(dtype.type(0), (m, k)), np.broadcast_to(dtype.type(0), m)
+        nothing = prior = np.zeros((1, k), dtype), np.zeros(1, dtype)
         genres = _Genres(self, ratings) if self.genres else None
-        prior = np.broadcast_to(dtype.type(0), (n, k)), np.broadcast_to(dtype.type(0), n)
         check = None if validation is None else (self._pair_codes(validation), validation.values)
         history, best, kept = [], None, None
         start = time.perf_counter()
@@ -206,7 +207,7 @@ class BiasedALS(Recommender):
                 self._solve_items(ratings, prior)
                 if genres is not None:
                     prior = genres.solve()
-                squared = self._solve_users(ratings, nobody)
+                squared = self._solve_users(ratings, nothing)
                 objective = squared + self._penalty(ratings, genres)
                 row = {
                     "sweep": sweep,
@@ -269,13 +270,15 @@ class BiasedALS(Recommender):
         """Solve all rows of one side in place; returns the sum of squared errors if wanted."""
         number = out.dtype.type
         steps = 0 if exact or self.solver == "cholesky" else self.cg_steps
+        # Read-only views, as Ratings gives them: one compiled version serves all callers.
+        indptr, indices, values = (_read_only(x) for x in (matrix.indptr, matrix.indices, matrix.data))
         squares = np.zeros(out.shape[1], out.dtype)
         if steps:
             squares = np.einsum("ij,ij->j", factors, factors) / number(max(len(factors), 1))
 
         def work(first, stop):
             return solve_rows(
-                first, stop, matrix.indptr, matrix.indices, matrix.data, number(self.mean_), factors, bias,
+                first, stop, indptr, indices, values, number(self.mean_), factors, bias,
                 number(self.reg), number(self.bias_reg), bool(self.weighted), *prior, steps, squares, errors,
                 out, out_bias,
             )  # fmt: skip
@@ -293,7 +296,7 @@ class BiasedALS(Recommender):
         if failed:
             raise ValueError(
                 f"reg: got {self.reg!r} with bias_reg={self.bias_reg!r}; {failed} row(s) have no unique "
-                f"solution with it; expected values large enough for rows with few ratings, such as 0.05"
+                f"solution with it; expected values above 0, since rows with few ratings need them"
             )
         return sum(r[1] for r in results)
 
@@ -322,7 +325,7 @@ class BiasedALS(Recommender):
     def _predict_codes(self, users, items):
         out = np.empty(len(users))
         score_pairs(
-            np.asarray(users), np.asarray(items), self.mean_, self.user_factors_, self.user_bias_,
+            _read_only(users), _read_only(items), self.mean_, self.user_factors_, self.user_bias_,
             self.item_factors_, self.item_bias_, out,
         )  # fmt: skip
         return out
@@ -416,12 +419,10 @@ class BiasedALS(Recommender):
         order = np.argsort(codes[known])
         codes, values = codes[known][order], values[known][order].astype(np.float32)
         dtype = self.user_factors_.dtype
-        row = csr_array(
-            (values, codes, np.array([0, len(codes)], np.int32)), shape=(1, self.train_.n_items)
-        )
+        row = _Row(np.array([0, len(codes)], np.int32), codes, values)
         factors, bias = np.zeros((1, self.n_factors), dtype), np.zeros(1, dtype)
-        prior = np.broadcast_to(dtype.type(0), factors.shape), np.broadcast_to(dtype.type(0), 1)
-        self._half_sweep(row, self.item_factors_, self.item_bias_, prior, factors, bias, exact=True)
+        nothing = np.zeros_like(factors), np.zeros_like(bias)
+        self._half_sweep(row, self.item_factors_, self.item_bias_, nothing, factors, bias, exact=True)
         return NewUser(self, codes, values, factors[0], float(bias[0]), movies[~known])
 
     def _check_new_ratings(self, ratings):
@@ -577,7 +578,7 @@ class BiasedALS(Recommender):
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             about = json.loads(str(arrays["about"]))
             if about["format"] != FORMAT:
@@ -710,6 +711,14 @@ class BiasedALS(Recommender):
         right.legend()
         figure.savefig(run / "history.png")
         return run
+
+
+class _Row(NamedTuple):
+    """One row of ratings in CSR form."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
 
 
 class NewUser:
@@ -850,6 +859,12 @@ def _balanced_cuts(indptr, k):
     pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 512)) if len(work) else 1
     inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces) + 1
     return np.unique(np.concatenate([[0], inner, [len(n)]])).tolist()
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _squares(rows):

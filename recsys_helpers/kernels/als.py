@@ -408,7 +408,7 @@ def _prefetch(typingctx, a, a0, count):
 # A thread works in one flat array; where its parts lie is a tuple of offsets, which
 # costs nothing to hand on (an array in a tuple would be reference-counted).
 
-_Parts = namedtuple("_Parts", "kq ld size x pair target error m comp multipliers transposed scale solution end")
+_Parts = namedtuple("_Parts", "kq ld size x pair target zeros error m comp multipliers transposed scale solution end")
 
 
 @njit(cache=True)
@@ -426,7 +426,8 @@ def _parts(k, w, block):
     x = 0
     pair = x + size * kq
     target = pair + size * 2
-    error = target + size
+    zeros = target + size
+    error = zeros + size
     m = error + size
     comp = m + (kq + 2) * ld
     multipliers = comp + (kq + 2) * ld
@@ -435,7 +436,7 @@ def _parts(k, w, block):
     solution = scale + kq
     end = solution + ld
     return _Parts(
-        kq, ld, size, x, pair, target, error, m, comp, multipliers, transposed, scale, solution, end
+        kq, ld, size, x, pair, target, zeros, error, m, comp, multipliers, transposed, scale, solution, end
     )  # fmt: skip
 
 
@@ -679,10 +680,8 @@ def _residual(s, o, v, start, stop, indices, values, mean, factors, bias, with_t
         count = min(o.size, stop - first)
         if stop - start > o.size:
             _gather(s, o, first, first + count, indices, values, mean, factors, bias)
-        if not with_target:
-            s[o.target : o.target + count] = 0
         groups = (count + w - 1) // w
-        _errors(s, o.x, kq, groups, kq // w, v, s[v + kq], o.target, o.error)
+        _errors(s, o.x, kq, groups, kq // w, v, s[v + kq], o.target if with_target else o.zeros, o.error)
         for t in range(count):
             total += s[o.error + t]
         _add_lines(s, o, o.error, count, o.m, ADD)
@@ -766,7 +765,7 @@ def solve_rows(
         Regularization of factors and biases, of the type of `out`.
     weighted : bool
         Multiply both by the row's number of ratings (ALS-WR, Zhou et al. 2008).
-    prior, prior_bias : ndarray, shape (rows, k) and (rows,)
+    prior, prior_bias : ndarray, shape (rows, k) and (rows,), or (1, k) and (1,) for all
         What the regularization pulls towards; a row without ratings gets just that.
     steps : int
         0 solves exactly, otherwise the number of conjugate gradient steps, which
@@ -798,9 +797,10 @@ def solve_rows(
     for row in range(first, stop):
         a, b = np.int64(indptr[row]), np.int64(indptr[row + 1])
         n = b - a
+        towards = row if len(prior) > 1 else 0
         if n == 0:
-            out[row] = prior[row]
-            out_bias[row] = prior_bias[row]
+            out[row] = prior[towards]
+            out_bias[row] = prior_bias[towards]
             continue
         times = out.dtype.type(n if weighted else 1)
         row_reg, row_bias_reg = reg * times, bias_reg * times
@@ -808,17 +808,17 @@ def solve_rows(
             ok = 1
             solved = np.float64(_conjugate_gradients(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
-                prior[row], prior_bias[row], steps, squares, out[row], out_bias[row],
+                prior[towards], prior_bias[towards], steps, squares, out[row], out_bias[row],
             ))  # fmt: skip
         elif DUAL_SHARE * n <= k and row_reg > 0 and row_bias_reg > 0:
             ok, solved = _dual(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
-                prior[row], prior_bias[row],
+                prior[towards], prior_bias[towards],
             )  # fmt: skip
         else:
             ok, solved = _primal(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
-                prior[row], prior_bias[row],
+                prior[towards], prior_bias[towards],
             )  # fmt: skip
         if not ok:
             failed += 1
