@@ -13,6 +13,7 @@ _HOME = {
     "Ratings": "ratings",
     "load_movielens": "datasets",
     "synthetic_ratings": "datasets",
+    "BiasedALS": "als",
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
@@ -20,7 +21,7 @@ _HOME = {
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("baselines", "datasets", "evaluation", "metrics", "plots", "ratings", "splits")
+_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "plots", "ratings", "splits")
 
 __all__ = sorted([*_HOME, *_MODULES])
 
