@@ -17,7 +17,9 @@ HTML = Path(__file__).parents[1] / "_build" / "html"
 MADE_BY_SPHINX = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.glob("book/*.html"))
 CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))),
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
     None,
 )
 WIDTHS = {"desktop": 1280, "phone": 390}
@@ -124,7 +126,12 @@ def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
         )
         yield browser
         browser.close()
@@ -140,7 +147,9 @@ def axe():
 def _open(browser, url, width, mode):
     """The page after it settled, with what went wrong on the way."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=mode)
-    context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')")
+    context.add_init_script(
+        f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')"
+    )
     page = context.new_page()
     page.troubles = []
     page.on("console", lambda m: m.type == "error" and page.troubles.append(f"console: {m.text}"))
@@ -150,10 +159,14 @@ def _open(browser, url, width, mode):
     home = "{0.scheme}://{0.netloc}".format(urlparse(url))
     page.on(
         "request",
-        lambda r: r.url.startswith((home, "data:", "blob:")) or page.troubles.append(f"leaves the site: {r.url}"),
+        lambda r: (
+            r.url.startswith((home, "data:", "blob:")) or page.troubles.append(f"leaves the site: {r.url}")
+        ),
     )
     page.goto(url, wait_until="load")
-    page.evaluate("async () => { await document.fonts.ready; if (window.MathJax) await MathJax.startup.promise; }")
+    page.evaluate(
+        "async () => { await document.fonts.ready; if (window.MathJax) await MathJax.startup.promise; }"
+    )
     return page
 
 
