@@ -45,7 +45,7 @@ lab: $(VENV)/.installed
 # and the built pages in a browser.
 test: book
 	$(BIN)/python -m pytest -n 2 -m "not site and not browser"
-	$(BIN)/python -m pytest -n 2 --nbval --nbval-sanitize-with tests/nbval.cfg book
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
 	$(BIN)/python -m pytest -m "site or browser" tests
 
 # ---- housekeeping -----------------------------------------------------------
