@@ -17,11 +17,13 @@ _HOME = {
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
+    "ItemKNN": "neighbors",
+    "UserKNN": "neighbors",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "plots", "ratings", "splits")
+_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
 
 __all__ = sorted([*_HOME, *_MODULES])
 

@@ -1,0 +1,455 @@
+"""Kernels of the neighborhood models: the K best neighbors of each row, and predictions from them.
+
+A *row* is what gets neighbors (an item in item-based, a user in user-based filtering), a
+*column* is the other side. Everything comes as two CSR matrices: the rows, and the columns
+(the transpose).
+
+How the graph is built. The similarities of one row to all others are one row of a sparse
+product: walk over its columns, and over the rows in each of these columns, and add into a
+dense accumulator (Gustavson 1978, "Two fast algorithms for sparse matrices", ACM TOMS 4(3)).
+That is one multiply-add for each pair of ratings in a column, sum_c n_c^2 in all, and each
+waits for a scattered load and a store. Two things make it several times faster:
+
+- Rows are relabeled by popularity, so that the accumulators which are hit most lie together
+  and stay in the nearest caches.
+- LANES consecutive rows are handled in one pass: the accumulator holds LANES values side by
+  side, and one vector instruction adds to all of them. A column which holds several of these
+  rows - popular films share most of their raters - is walked once and not once per row.
+
+Each sum runs over the columns in ascending order, so a similarity has the same bits in both
+directions, and whatever the number of threads.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+LANES = 16  # rows per group: one AVX-512 register of float32; narrower machines split it
+TILE = 256  # columns whose lanes are laid out at a time
+CHUNK = 64  # accumulators are searched and cleared in chunks that were touched
+
+# What is accumulated for a pair of rows: 1 to 6 sums over their common columns.
+DOT, DOT_COUNT, CO_COSINE, CO_PEARSON = 1, 2, 4, 6
+
+_NO_VARIANCE = 1e-12  # share of the sum of squares; a smaller variance is rounding, the ratings were equal
+_NO_DEVIATION = 1e-6  # stars; the rounding of float32 ratings and of means of them
+
+
+@intrinsic
+def _add_lanes(typingctx, out, at, values, start, factor):
+    """out[at : at + LANES] += factor * values[start : start + LANES], as one vector.
+
+    Written as vector instructions because the compiler cannot do it by itself: it has to
+    assume that out and values overlap.
+    """
+    if not (isinstance(out, types.Array) and out == values and out.ndim == 1):
+        return None
+    signature = types.void(out, types.uintp, values, types.uintp, out.dtype)
+
+    def codegen(context, builder, sig, args):
+        scalar = context.get_value_type(sig.args[0].dtype)
+        vector = ir.VectorType(scalar, LANES)
+        align = sig.args[0].dtype.bitwidth // 8
+
+        def pointer(position, offset):
+            data = context.make_array(sig.args[position])(context, builder, args[position]).data
+            return builder.bitcast(builder.gep(data, [args[offset]]), vector.as_pointer())
+
+        target = pointer(0, 1)
+        total = builder.load(target, align=align)
+        term = builder.load(pointer(2, 3), align=align)
+        undefined = ir.Constant(vector, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        spread = builder.insert_element(undefined, args[4], zero)
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+        spread = builder.shuffle_vector(spread, undefined, lanes)
+        total = builder.fadd(total, builder.fmul(spread, term))
+        builder.store(total, target, align=align)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+# ---- before the start -----------------------------------------------------------
+
+
+@njit(nogil=True, cache=True)
+def count_steps(order, row_indptr, row_indices, column_indptr):
+    """The work of each group of LANES rows.
+
+    Parameters
+    ----------
+    order : ndarray of int32, shape (n,)
+        Rows by falling number of ratings.
+    row_indptr, row_indices : ndarray
+        CSR of the rows.
+    column_indptr : ndarray
+        CSR row starts of the columns.
+
+    Returns
+    -------
+    single, grouped : ndarray of int64, shape (ceil(n / LANES),)
+        Multiply-adds if the group were done row by row, and steps of LANES multiply-adds done
+        in one pass.
+    """
+    n_groups = (len(order) + LANES - 1) // LANES
+    single = np.zeros(n_groups, np.int64)
+    grouped = np.zeros(n_groups, np.int64)
+    seen = np.full(len(column_indptr) - 1, -1, np.int32)
+    for g in range(n_groups):
+        for p in range(g * LANES, min((g + 1) * LANES, len(order))):
+            row = order[p]
+            for t in range(row_indptr[row], row_indptr[row + 1]):
+                column = row_indices[t]
+                length = column_indptr[column + 1] - column_indptr[column]
+                single[g] += length
+                if seen[column] != g:
+                    seen[column] = g
+                    grouped[g] += length
+    return single, grouped
+
+
+@njit(nogil=True, cache=True)
+def relabel(indices, label, out):
+    """out[t] = label[indices[t]]."""
+    for t in range(len(indices)):
+        out[t] = label[indices[t]]
+
+
+@njit(nogil=True, cache=True)
+def deviations(indptr, indices, values, outer_offset, inner_offset, inner_scale, out):
+    """out = (value - (outer_offset + inner_offset)) / inner_scale for each entry of a CSR matrix.
+
+    The outer index is the row of the matrix, the inner one its column. What is below
+    `_NO_DEVIATION` is rounding in the offsets and becomes 0, so that a constant row has no
+    direction at all rather than a random one.
+    """
+    for outer in range(len(indptr) - 1):
+        for t in range(indptr[outer], indptr[outer + 1]):
+            inner = indices[t]
+            deviation = values[t] - (outer_offset[outer] + inner_offset[inner])
+            out[t] = deviation / inner_scale[inner] if abs(deviation) > _NO_DEVIATION else 0.0
+
+
+@njit(nogil=True, cache=True)
+def inverse_norms(indptr, values, order):
+    """1 / (Euclidean norm) of the CSR rows in the given order, 0 for a row of zeros."""
+    out = np.zeros(len(order))
+    for p in range(len(order)):
+        total = 0.0
+        for t in range(indptr[order[p]], indptr[order[p] + 1]):
+            total += np.float64(values[t]) * np.float64(values[t])
+        if total > 0.0:
+            out[p] = 1.0 / np.sqrt(total)
+    return out
+
+
+# ---- similarity from the sums --------------------------------------------------
+
+
+@njit(inline="always")
+def _similarity(sums, at, kind, norm, shrink, min_support):
+    """Similarity from the sums at sums[at], sums[at + LANES], ...; 0 where it is not defined.
+
+    `norm` is 1 / (|x| |y|) and used by the two kinds whose norms run over all ratings.
+    """
+    step = np.uintp(LANES)
+    dot = np.float64(sums[at])
+    if kind == DOT:
+        return np.float32(min(1.0, max(-1.0, dot * norm)))
+    count = np.float64(sums[at + step])
+    if count < min_support:
+        return np.float32(0.0)
+    if kind == DOT_COUNT:
+        value = dot * norm
+    else:
+        square_x = np.float64(sums[at + np.uintp(2) * step])
+        square_y = np.float64(sums[at + np.uintp(3) * step])
+        if kind == CO_PEARSON:
+            sum_x, sum_y = sums[at + np.uintp(4) * step], sums[at + np.uintp(5) * step]
+            energy_x, energy_y = count * square_x, count * square_y
+            square_x, square_y = energy_x - sum_x * sum_x, energy_y - sum_y * sum_y
+            if square_x <= _NO_VARIANCE * energy_x or square_y <= _NO_VARIANCE * energy_y:
+                return np.float32(0.0)
+            dot = count * dot - sum_x * sum_y
+        if not (square_x > 0.0 and square_y > 0.0):
+            return np.float32(0.0)
+        value = dot / np.sqrt(square_x * square_y)
+    return np.float32(min(1.0, max(-1.0, value)) * (count / (count + shrink)))
+
+
+# ---- the K best of a row: a heap with the worst on top ---------------------------
+
+
+@njit(inline="always")
+def _worse(value, code, other_value, other_code):
+    return value < other_value or (value == other_value and code > other_code)
+
+
+@njit
+def _sift_down(values, codes, at, size):
+    value, code = values[at], codes[at]
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _worse(values[child + 1], codes[child + 1], values[child], codes[child]):
+            child += 1
+        if not _worse(values[child], codes[child], value, code):
+            break
+        values[at], codes[at] = values[child], codes[child]
+        at = child
+    values[at], codes[at] = value, code
+
+
+@njit
+def _offer(values, codes, size, value, code):
+    """Put a candidate into the heap; returns the new size."""
+    if size < len(values):
+        at = size
+        while at > 0:
+            parent = (at - 1) // 2
+            if not _worse(value, code, values[parent], codes[parent]):
+                break
+            values[at], codes[at] = values[parent], codes[parent]
+            at = parent
+        values[at], codes[at] = value, code
+        return size + 1
+    if _worse(values[0], codes[0], value, code):
+        values[0], codes[0] = value, code
+        _sift_down(values, codes, 0, size)
+    return size
+
+
+@njit
+def _finish(values, codes, size):
+    """Best first, by sorting the heap in place; empty places hold 0 and -1."""
+    for last in range(size - 1, 0, -1):
+        values[0], values[last] = values[last], values[0]
+        codes[0], codes[last] = codes[last], codes[0]
+        _sift_down(values, codes, 0, last)
+    values[size:] = 0.0
+    codes[size:] = -1
+
+
+# ---- a group of rows ----------------------------------------------------------------
+
+
+@njit
+def _accumulate(
+    rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values, sums, used, tile
+):
+    """Add up for LANES rows at once, into sums[(label * kind + statistic) * LANES + lane].
+
+    The columns are taken TILE at a time, in ascending order: first the rows lay out their
+    values (and, where needed, a 1 and the square) in `tile`, one lane for each row; then every
+    column that any of them has is walked once. `tile` comes and is left all zero.
+    """
+    number = sums.dtype.type
+    one = number(1)
+    width = np.uintp(LANES if kind == DOT else 3 * LANES)
+    n_columns = len(column_indptr) - 1
+    cursor = np.empty(LANES, np.int64)
+    for lane in range(len(rows)):
+        cursor[lane] = row_indptr[rows[lane]]
+    hit = np.zeros(TILE, np.bool_)
+    for first in range(0, n_columns, TILE):
+        for lane in range(len(rows)):
+            t, end = cursor[lane], row_indptr[rows[lane] + 1]
+            while t < end and row_indices[t] < first + TILE:
+                slot = np.uintp(row_indices[t] - first)
+                hit[slot] = True
+                x = number(row_values[t])
+                at = slot * width + np.uintp(lane)
+                tile[at] = x
+                if kind > DOT:
+                    tile[at + np.uintp(LANES)] = one
+                    tile[at + np.uintp(2 * LANES)] = x * x
+                t += 1
+            cursor[lane] = t
+        for slot in range(min(TILE, n_columns - first)):
+            if not hit[slot]:
+                continue
+            hit[slot] = False
+            x = np.uintp(slot) * width
+            ones, squares = x + np.uintp(LANES), x + np.uintp(2 * LANES)
+            start = np.uintp(column_indptr[first + slot])
+            end = np.uintp(column_indptr[first + slot + 1])
+            if kind == DOT:
+                for s in range(start, end):
+                    other = np.uintp(labels[s])
+                    used[other // np.uintp(CHUNK)] = True
+                    _add_lanes(sums, other * np.uintp(LANES), tile, x, number(column_values[s]))
+                tile[x : x + width] = 0
+                continue
+            for s in range(start, end):
+                other, y = np.uintp(labels[s]), number(column_values[s])
+                used[other // np.uintp(CHUNK)] = True
+                at = other * np.uintp(kind * LANES)
+                _add_lanes(sums, at, tile, x, y)
+                _add_lanes(sums, at + np.uintp(LANES), tile, ones, one)
+                if kind > DOT_COUNT:
+                    _add_lanes(sums, at + np.uintp(2 * LANES), tile, squares, one)
+                    _add_lanes(sums, at + np.uintp(3 * LANES), tile, ones, y * y)
+                if kind > CO_COSINE:
+                    _add_lanes(sums, at + np.uintp(4 * LANES), tile, x, one)
+                    _add_lanes(sums, at + np.uintp(5 * LANES), tile, ones, y)
+            tile[x : x + width] = 0
+
+
+@njit
+def _select(first, rows, kind, order, norms, shrink, min_support, floor, sums, used, out_codes, out_values):
+    """Keep the best of the sums of each row, and set the sums back to zero."""
+    n = len(order)
+    size = np.zeros(LANES, np.int64)
+    bar = np.full(LANES, floor, np.float32)
+    # Where the norms are known before, dot / (|x| |y|) bounds the shrunken similarity from above.
+    # One comparison of all lanes, rounded to the safe side, then dismisses most rows.
+    bounded = kind <= DOT_COUNT
+    bound = np.full(LANES, np.inf, np.float32)
+    for lane in range(len(rows)):
+        bound[lane] = _bound(floor, norms[first + lane])
+    for chunk in range(len(used)):
+        if not used[chunk]:
+            continue
+        used[chunk] = False
+        for other in range(chunk * CHUNK, min((chunk + 1) * CHUNK, n)):
+            start = np.uintp(other * kind * LANES)
+            promising = not bounded
+            if bounded:
+                norm = np.float32(norms[other])
+                for lane in range(LANES):
+                    promising |= sums[start + np.uintp(lane)] * norm > bound[lane]
+            if promising:
+                for lane in range(len(rows)):
+                    if other == first + lane:
+                        continue
+                    value = _similarity(
+                        sums, start + np.uintp(lane), kind, norms[other] * norms[first + lane], shrink, min_support
+                    )
+                    if value > floor and value >= bar[lane]:
+                        row = rows[lane]
+                        size[lane] = _offer(out_values[row], out_codes[row], size[lane], value, order[other])
+                        if size[lane] == out_values.shape[1]:
+                            bar[lane] = out_values[row, 0]
+                            bound[lane] = _bound(bar[lane], norms[first + lane])
+            for at in range(np.uintp(kind * LANES)):
+                sums[start + at] = 0
+    for lane in range(len(rows)):
+        _finish(out_values[rows[lane]], out_codes[rows[lane]], size[lane])
+
+
+@njit(inline="always")
+def _bound(similarity, norm):
+    return np.float32(similarity / norm * (1.0 - 1e-6)) if norm > 0 else np.float32(np.inf)
+
+
+@njit(parallel=True, nogil=True)
+def graph(
+    first_group, last_group, n_threads, kind, order,
+    row_indptr, row_indices, row_values, column_indptr, labels, column_values,
+    norms, shrink, min_support, floor, zero, out_codes, out_values,
+):  # fmt: skip
+    """Fill in the K best neighbors of the rows in groups first_group ... last_group - 1.
+
+    Parameters
+    ----------
+    n_threads : int
+        Groups are dealt out to this many threads like cards; the result does not depend on it.
+    kind : int
+        Number of sums: DOT, DOT_COUNT, CO_COSINE or CO_PEARSON.
+    order : ndarray of int32, shape (n,)
+        Row code of each label: rows by falling number of ratings.
+    row_indptr, row_indices, row_values : ndarray
+        CSR of the rows; column codes ascending in each.
+    column_indptr, labels, column_values : ndarray
+        CSR of the columns, with row labels in place of row codes.
+    norms : ndarray of float64, shape (n,)
+        1 / |x| for each label, 0 for a row of zeros.
+    shrink, min_support, floor : float64, int64, float32
+        Similarities are multiplied by count / (count + shrink), are 0 below min_support common
+        columns, and are kept only above floor (not below 0).
+    zero : scalar
+        0 of the type to add up in.
+    out_codes, out_values : ndarray of int32 and float32, shape (n, K)
+        Neighbors, best first, the smaller code first on a tie; unused places -1 and 0.
+
+    Notes
+    -----
+    Memory: for each thread kind x LANES numbers a row; no copy of the ratings.
+    """
+    n = len(order)
+    for thread in prange(n_threads):
+        sums = np.full(n * kind * LANES, zero)
+        tile = np.full(TILE * 3 * LANES, zero)
+        used = np.zeros((n + CHUNK - 1) // CHUNK, np.bool_)
+        for g in range(first_group + thread, last_group, n_threads):
+            first = g * LANES
+            rows = order[first : min(first + LANES, n)]
+            _accumulate(
+                rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values,
+                sums, used, tile,
+            )  # fmt: skip
+            _select(
+                first, rows, kind, order, norms, shrink, min_support, floor, sums, used,
+                out_codes, out_values,
+            )  # fmt: skip
+
+
+# ---- predictions ------------------------------------------------------------------
+
+
+@njit(parallel=True, nogil=True)
+def predict(
+    columns, starts, pairs, rows, n_threads, column_indptr, column_indices, deviations,
+    codes, values, n_neighbors, out, out_used,
+):  # fmt: skip
+    r"""Weighted mean deviation of the nearest neighbors of a row among the rows of a column.
+
+    .. math:: \frac{\sum_{j \in N} s_{ij} z_{jc}}{\sum_{j \in N} s_{ij}}
+
+    Parameters
+    ----------
+    columns, starts : ndarray of int, shape (n_blocks,) and (n_blocks + 1,)
+        The pairs of column columns[b] are pairs[starts[b] : starts[b + 1]].
+    pairs : ndarray of int, shape (n_pairs,)
+        Positions in `rows` and `out`, ordered by column.
+    rows : ndarray of int32, shape (n_pairs,)
+        Row of each pair.
+    column_indptr, column_indices, deviations : ndarray
+        CSR of the columns with the values z to average.
+    codes, values : ndarray of int32 and float32, shape (n, K)
+        The graph.
+    n_neighbors : int
+        Neighbors to use at most.
+    out, out_used : ndarray of float64 and int32, shape (n_pairs,)
+        The means (0 where no neighbor is in the column) and the numbers of neighbors used.
+
+    Notes
+    -----
+    At most K look-ups a pair, after laying out each column once. Memory: n float32 per thread.
+    """
+    n, n_kept = codes.shape
+    for thread in prange(n_threads):
+        dense = np.full(n, np.nan, np.float32)
+        for b in range(thread, len(columns), n_threads):
+            start, end = column_indptr[columns[b]], column_indptr[columns[b] + 1]
+            for t in range(start, end):
+                dense[column_indices[t]] = deviations[t]
+            for p in range(starts[b], starts[b + 1]):
+                row = rows[pairs[p]]
+                top, bottom, found = 0.0, 0.0, 0
+                for at in range(n_kept):
+                    other = codes[row, at]
+                    if other < 0 or found == n_neighbors:
+                        break
+                    z = dense[other]
+                    if not np.isnan(z):
+                        top += np.float64(values[row, at]) * z
+                        bottom += np.float64(values[row, at])
+                        found += 1
+                out[pairs[p]] = top / bottom if found else 0.0
+                out_used[pairs[p]] = found
+            for t in range(start, end):
+                dense[column_indices[t]] = np.nan

@@ -1,0 +1,527 @@
+"""Neighborhood models: predict from the most similar users, or from the most similar items."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+from numba import get_num_threads
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from tqdm import tqdm
+
+from .base import Recommender, check_non_negative, check_positive_int
+from .baselines import BiasModel
+from .kernels import neighbors as kernels
+from .ratings import check_choice
+
+SIMILARITIES = ("cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline")
+CENTERS = ("none", "mean", "zscore", "baseline")
+
+_LONG_WORK = 1_000_000_000  # steps; beyond it the graph is built in parts, with a progress bar
+
+
+class _Neighborhood(Recommender):
+    """What UserKNN and ItemKNN share; a subclass says which side of the table is the rows."""
+
+    def __init__(
+        self,
+        n_neighbors=40,
+        *,
+        similarity="pearson_baseline",
+        center="baseline",
+        shrink=100.0,
+        min_support=1,
+        min_similarity=0.0,
+        min_neighbors=1,
+        graph_size=500,
+        baseline=None,
+        verbose=True,
+    ):
+        self.n_neighbors = n_neighbors
+        self.similarity = similarity
+        self.center = center
+        self.shrink = shrink
+        self.min_support = min_support
+        self.min_similarity = min_similarity
+        self.min_neighbors = min_neighbors
+        self.graph_size = graph_size
+        self.baseline = baseline
+        self.verbose = verbose
+
+    # ---- fit ------------------------------------------------------------------
+
+    def fit(self, ratings, validation=None):
+        """Build the similarity graph.
+
+        Parameters
+        ----------
+        ratings : Ratings
+            The training ratings.
+        validation : Ratings, optional
+            Accepted for the common interface and not used: there are no sweeps to watch.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the ratings are not as documented; before any work.
+        """
+        self._check_ratings(ratings)
+        self._check_parameters()
+        started = time.perf_counter()
+        baseline = BiasModel() if self.baseline is None else clone(self.baseline)
+        self.baseline_ = baseline.fit(ratings)
+        fitted_baseline = time.perf_counter()
+        rows, columns = self._sides(ratings)
+        self.neighbors_, self.similarities_ = self._build_graph(rows, columns)
+        built = time.perf_counter()
+        offset, column_offset, self._scale = self._center(self.center, rows, columns)
+        self._offset = offset
+        if self.center == "none":
+            self._deviations = columns.data
+        else:
+            self._deviations = _deviations(columns, column_offset, offset, self._scale)
+        self.history_ = {"baseline_seconds": fitted_baseline - started, "graph_seconds": built - fitted_baseline}
+        return self._remember(ratings)
+
+    def _check_parameters(self):
+        check_positive_int("n_neighbors", self.n_neighbors)
+        check_choice("similarity", self.similarity, SIMILARITIES)
+        check_choice("center", self.center, CENTERS)
+        check_non_negative("shrink", self.shrink)
+        check_positive_int("min_support", self.min_support)
+        check_non_negative("min_similarity", self.min_similarity)
+        check_positive_int("min_neighbors", self.min_neighbors)
+        check_positive_int("graph_size", self.graph_size)
+        if self.min_similarity >= 1:
+            raise ValueError(f"min_similarity: got {self.min_similarity!r}; expected a number below 1")
+        if self.min_neighbors > self.n_neighbors:
+            raise ValueError(
+                f"min_neighbors: got {self.min_neighbors}; expected at most n_neighbors={self.n_neighbors}"
+            )
+        if self.n_neighbors > self.graph_size:
+            raise ValueError(
+                f"n_neighbors: got {self.n_neighbors}; expected at most graph_size={self.graph_size}, "
+                "the neighbors that are kept"
+            )
+        if self.baseline is not None and not isinstance(self.baseline, BiasModel):
+            raise TypeError(f"baseline: got {type(self.baseline).__name__}; expected a BiasModel or None")
+
+    def _build_graph(self, rows, columns):
+        row_values, column_values = rows.data, columns.data
+        if self.similarity not in ("cosine", "pearson"):
+            how = {"centered_cosine": "mean", "adjusted_cosine": "other", "pearson_baseline": "baseline"}
+            offset, column_offset, _ = self._center(how[self.similarity], rows, columns)
+            row_values = _deviations(rows, offset, column_offset)
+            column_values = _deviations(columns, column_offset, offset)
+        if self.similarity == "pearson":
+            kind, zero = kernels.CO_PEARSON, np.float64(0)
+        elif self.similarity == "pearson_baseline":
+            kind, zero = kernels.CO_COSINE, np.float32(0)
+        else:
+            plain = self.shrink == 0 and self.min_support == 1
+            kind, zero = (kernels.DOT if plain else kernels.DOT_COUNT), np.float32(0)
+        n = rows.shape[0]
+        order = np.argsort(-np.diff(rows.indptr), kind="stable").astype(np.int32)
+        label = np.empty(n, np.int32)
+        label[order] = np.arange(n, dtype=np.int32)
+        labels = np.empty(len(columns.indices), np.int32)
+        kernels.relabel(columns.indices, label, labels)
+        norms = kernels.inverse_norms(rows.indptr, row_values, order)
+        size = max(1, min(self.graph_size, n - 1))
+        codes, values = np.empty((n, size), np.int32), np.empty((n, size), np.float32)
+        _, steps = kernels.count_steps(order, rows.indptr, rows.indices, columns.indptr)
+        bounds = _parts(steps * kind, get_num_threads())
+        bar = tqdm(
+            total=int(steps.sum()), desc=type(self).__name__, unit="step", unit_scale=True,
+            disable=not self.verbose or len(bounds) == 2, leave=False,
+        )  # fmt: skip
+        with bar:
+            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+                kernels.graph(
+                    first, last, get_num_threads(), kind, order,
+                    rows.indptr, rows.indices, row_values, columns.indptr, labels, column_values,
+                    norms, float(self.shrink), int(self.min_support), np.float32(self.min_similarity), zero,
+                    codes, values,
+                )  # fmt: skip
+                bar.update(int(steps[first:last].sum()))
+        return codes, values
+
+    def _center(self, how, rows, columns):
+        """Offsets of the rows and of the columns, and scales of the rows."""
+        none, no_column, one = np.zeros(rows.shape[0]), np.zeros(rows.shape[1]), np.ones(rows.shape[0])
+        if how == "none":
+            return none, no_column, one
+        if how == "other":
+            return none, _means(columns), one
+        if how == "baseline":
+            row_bias, column_bias = self._sides_of_baseline()
+            return self.baseline_.mean_ + row_bias, column_bias, one
+        mean = _means(rows)
+        if how == "zscore":
+            # A row whose ratings are all equal has no spread; it gets the overall one.
+            variance = _means(rows, rows.data.astype(np.float64) ** 2) - mean**2
+            overall = float(np.std(rows.data, dtype=np.float64)) or 1.0
+            one = np.where(variance > 1e-9, np.sqrt(np.maximum(variance, 0.0)), overall)
+        return mean, no_column, one
+
+    # ---- predict --------------------------------------------------------------
+
+    def _predict_codes(self, users, items):
+        users, items = np.asarray(users), np.asarray(items)
+        out = self.baseline_._predict_codes(users, items)
+        known = np.flatnonzero((users >= 0) & (items >= 0))
+        row_codes, column_codes = self._oriented(users[known], items[known])
+        mean, used = self._deviation(row_codes, column_codes)
+        enough = used >= self.min_neighbors
+        start = out[known] if self.center == "baseline" else self._offset[row_codes]
+        out[known] = np.where(enough, start + self._scale[row_codes] * mean, out[known])
+        return out
+
+    def _deviation(self, row_codes, column_codes):
+        """Weighted mean deviation of each pair, and how many neighbors it rests on."""
+        _, columns = self._sides(self.train_)
+        pairs = np.argsort(column_codes, kind="stable")
+        ordered = column_codes[pairs]
+        first = np.flatnonzero(np.diff(ordered, prepend=-1))
+        starts = np.append(first, len(ordered))
+        mean, used = np.empty(len(pairs)), np.empty(len(pairs), np.int32)
+        kernels.predict(
+            ordered[first], starts, pairs, row_codes, get_num_threads(),
+            columns.indptr, columns.indices, self._deviations,
+            self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used,
+        )  # fmt: skip
+        return mean, used
+
+    # ---- look inside ------------------------------------------------------------
+
+    def similarity_matrix(self):
+        """The graph as a sparse matrix.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of float32
+            Square, in codes (positions in the sorted ids); row i holds the neighbors of i.
+        """
+        self._check_fitted()
+        kept = self.neighbors_ >= 0
+        indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+        n = len(kept)
+        matrix = csr_array((self.similarities_[kept], self.neighbors_[kept], indptr), shape=(n, n))
+        matrix.sort_indices()
+        return matrix
+
+    def _checked(self, known, value, n):
+        """The code of an id, after the checks of the similar_... methods."""
+        self._check_fitted()
+        if check_positive_int("n", n) > self.graph_size:
+            raise ValueError(f"n: got {n}; expected at most graph_size={self.graph_size}, what is kept")
+        return known(value)
+
+    def _similar(self, code, n):
+        """Codes, similarities and common-rating counts of the n nearest neighbors kept."""
+        rows, _ = self._sides(self.train_)
+        codes = self.neighbors_[code][:n]
+        codes = codes[codes >= 0]
+
+        def rated(row):
+            return rows.indices[rows.indptr[row] : rows.indptr[row + 1]]
+
+        own = rated(code)
+        support = [len(np.intersect1d(own, rated(other), assume_unique=True)) for other in codes]
+        return codes, self.similarities_[code][: len(codes)], np.array(support, dtype=np.int64)
+
+    def _contributions(self, row, column):
+        """The neighbors which one prediction rests on: codes, ratings, similarities, stars."""
+        _, columns = self._sides(self.train_)
+        span = slice(columns.indptr[column], columns.indptr[column + 1])
+        here = columns.indices[span]
+        codes = self.neighbors_[row]
+        codes = codes[codes >= 0]
+        at = np.searchsorted(here, codes)
+        at = np.minimum(at, max(len(here) - 1, 0))
+        used = np.flatnonzero(here[at] == codes)[: self.n_neighbors] if len(here) else np.arange(0)
+        if len(used) < self.min_neighbors:
+            used = used[:0]
+        weight = self.similarities_[row][used].astype(np.float64)
+        deviation = self._deviations[span][at[used]].astype(np.float64)
+        stars = self._scale[row] * weight * deviation / (weight.sum() if len(used) else 1.0)
+        return codes[used], columns.data[span][at[used]], weight, stars
+
+
+class ItemKNN(_Neighborhood):
+    r"""Predict a rating from the user's own ratings of the most similar films.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Neighbors that a prediction uses at most: the most similar films among those that
+        the user rated. With fewer, it uses what there is.
+    similarity : {"cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline"}
+        See Notes.
+    center : {"none", "mean", "zscore", "baseline"}
+        What the neighbors are averaged in: ratings as they are, deviations from the film's
+        mean, the same in units of its standard deviation, or deviations from the bias model.
+    shrink : float
+        :math:`\lambda` in the factor :math:`n_{ij} / (n_{ij} + \lambda)` on each similarity.
+    min_support : int
+        Pairs of films with fewer than this many common users are no neighbors.
+    min_similarity : float
+        Only similarities above it are kept, from 0 to below 1. So no neighbor ever has a
+        negative weight, and the weighted mean stays inside the range of what it averages.
+    min_neighbors : int
+        A prediction which rests on fewer neighbors falls back to the bias model. So does that
+        of an unknown user or item.
+    graph_size : int
+        K, the neighbors kept of each film; at least n_neighbors. Only some of them are among
+        the films of one user, so a larger graph reaches n_neighbors more often; 8 bytes each.
+    baseline : BiasModel, optional
+        Its settings are used for ``center="baseline"``, ``similarity="pearson_baseline"`` and
+        the fallback; by default BiasModel().
+    verbose : bool
+        Show a progress bar when the graph takes long.
+
+    Attributes
+    ----------
+    neighbors_ : ndarray of int32, shape (n, K)
+        Codes of the neighbors of each film, most similar first, the smaller code on a tie;
+        -1 in unused places.
+    similarities_ : ndarray of float32, shape (n, K)
+        Their similarities; 0 in unused places.
+    baseline_ : BiasModel
+        Fitted on the same ratings.
+    history_ : dict
+        baseline_seconds and graph_seconds: what `fit` spent its time on.
+
+    Notes
+    -----
+    With :math:`x, y` the ratings of films :math:`i, j`, :math:`C` the :math:`n_{ij}` users they
+    have in common, and sums over :math:`C`:
+
+    cosine
+        :math:`\sum xy \,/\, (\|x\|\|y\|)`. The norms run over all ratings of each, so what is
+        not rated counts as 0 (Salton and McGill 1983; for items, Sarwar et al. 2001).
+    centered_cosine
+        The same after each film's mean was taken off: Pearson's numerator with norms over
+        all ratings (Ekstrand, Riedl and Konstan 2011).
+    adjusted_cosine
+        The same after each user's mean was taken off (Sarwar et al. 2001,
+        who sum the norms over :math:`C` only).
+    pearson
+        :math:`\sum (x-\bar x)(y-\bar y) \,/\, \sqrt{\sum (x-\bar x)^2 \sum (y-\bar y)^2}` with
+        means over :math:`C` (Resnick et al. 1994).
+    pearson_baseline
+        The same form, with :math:`b_{ui}` of the bias model in place of the means (Koren 2010).
+
+    A similarity is 0 where it is not defined: no common users, or no variance. The shrinkage is
+    that of Koren (2008, equation 2); Koren (2010) subtracts 1 from each :math:`n_{ij}`.
+
+    A prediction is :math:`b + \sigma\,\sum_j s_j z_j / \sum_j s_j`, where :math:`z_j` are the
+    deviations of the neighbors and :math:`b, \sigma` undo the centering (Herlocker et al. 1999).
+
+    Cost of the graph: :math:`\sum_u n_u^2` multiply-adds for cosine, with :math:`n_u` the number of
+    ratings of user u, and up to six times that for Pearson; 16 films share the steps they have in
+    common. Memory: data + 8 K bytes for each film + 16 dense rows for each thread. Sums are kept in float32, which is exact for
+    ratings in half stars (cosine); for "pearson", where a difference of large sums can cancel, in
+    float64. The result does not depend on the number of threads.
+
+    References
+    ----------
+    Ekstrand, Riedl, Konstan (2011), Collaborative filtering recommender systems, Foundations
+    and Trends in Human-Computer Interaction 4(2). Herlocker, Konstan, Borchers, Riedl (1999),
+    An algorithmic framework for performing collaborative filtering, SIGIR. Koren (2008),
+    Factorization meets the neighborhood, KDD. Koren (2010), Factor in the neighbors, ACM
+    TKDD 4(1). Resnick et al. (1994), GroupLens, CSCW. Salton, McGill (1983), Introduction to
+    modern information retrieval. Sarwar, Karypis, Konstan, Riedl (2001), Item-based
+    collaborative filtering recommendation algorithms, WWW.
+    """
+
+    def explain(self, user, movieId):
+        """Because you rated ...: the films a prediction rests on.
+
+        Parameters
+        ----------
+        user, movieId : int
+            Ids from training.
+
+        Returns
+        -------
+        DataFrame
+            Columns movieId, title (where the training data has titles), rating (the user's),
+            similarity and contribution (in stars), most similar first. The prediction is its
+            starting point (see `center`) plus the sum of the contributions. Empty where the
+            prediction is the fallback.
+
+        Raises
+        ------
+        ValueError
+            If the user or the film was not in training.
+        """
+        self._check_fitted()
+        column, row = self._known_user(user), self._known_item(movieId)
+        codes, ratings, similarity, stars = self._contributions(row, column)
+        frame = pd.DataFrame(
+            {
+                "movieId": self.train_.item_ids[codes],
+                "rating": ratings,
+                "similarity": similarity,
+                "contribution": stars,
+            }
+        )
+        return self._with_titles(frame)
+
+    def similar_items(self, movieId, n=10):
+        """The most similar films.
+
+        Parameters
+        ----------
+        movieId : int
+            From training.
+        n : int
+            How many; at most graph_size, and fewer where the graph holds fewer.
+
+        Returns
+        -------
+        DataFrame
+            Columns movieId, title (where the training data has titles), similarity and support
+            (the number of users who rated both), most similar first.
+
+        Raises
+        ------
+        ValueError
+            If the film was not in training, or n is not from 1 to graph_size.
+        """
+        code = self._checked(self._known_item, movieId, n)
+        codes, similarity, support = self._similar(code, n)
+        frame = pd.DataFrame(
+            {"movieId": self.train_.item_ids[codes], "similarity": similarity, "support": support}
+        )
+        return self._with_titles(frame)
+
+    def _with_titles(self, frame):
+        if self.train_.movies is not None:
+            frame.insert(1, "title", self.train_.titles(frame["movieId"]))
+        return frame
+
+    def _sides(self, ratings):
+        return ratings.by_item, ratings.by_user
+
+    def _sides_of_baseline(self):
+        return self.baseline_.item_bias_, self.baseline_.user_bias_
+
+    def _oriented(self, users, items):
+        return items, users
+
+
+class UserKNN(_Neighborhood):
+    """Predict a rating from what the most similar users gave to the same film.
+
+    Parameters, attributes, formulas and sources are those of `ItemKNN` with users and items
+    exchanged: neighbors_ and similarities_ have a row for each of the m users, "centered_cosine"
+    takes off the users' means, "adjusted_cosine" the films', and center="mean" or "zscore" is
+    about the user's own mean (Resnick et al. 1994; Herlocker et al. 1999).
+
+    Notes
+    -----
+    The work is about the sum of the squared numbers of ratings of the films; where there are
+    more users than films it is larger than `ItemKNN`'s, and so is the graph.
+    """
+
+    def explain(self, user, movieId):
+        """The people a prediction rests on.
+
+        Parameters
+        ----------
+        user, movieId : int
+            Ids from training.
+
+        Returns
+        -------
+        DataFrame
+            Columns userId, rating (theirs, of this film), similarity and contribution (in
+            stars), most similar first. The prediction is its starting point (see `center`) plus
+            the sum of the contributions. Empty where the prediction is the fallback.
+
+        Raises
+        ------
+        ValueError
+            If the user or the film was not in training.
+        """
+        self._check_fitted()
+        row, column = self._known_user(user), self._known_item(movieId)
+        codes, ratings, similarity, stars = self._contributions(row, column)
+        return pd.DataFrame(
+            {
+                "userId": self.train_.user_ids[codes],
+                "rating": ratings,
+                "similarity": similarity,
+                "contribution": stars,
+            }
+        )
+
+    def similar_users(self, user, n=10):
+        """The most similar users.
+
+        Parameters
+        ----------
+        user : int
+            A userId from training.
+        n : int
+            How many; at most graph_size, and fewer where the graph holds fewer.
+
+        Returns
+        -------
+        DataFrame
+            Columns userId, similarity and support (the number of films both rated), most
+            similar first.
+
+        Raises
+        ------
+        ValueError
+            If the user was not in training, or n is not from 1 to graph_size.
+        """
+        code = self._checked(self._known_user, user, n)
+        codes, similarity, support = self._similar(code, n)
+        return pd.DataFrame(
+            {"userId": self.train_.user_ids[codes], "similarity": similarity, "support": support}
+        )
+
+    def _sides(self, ratings):
+        return ratings.by_user, ratings.by_item
+
+    def _sides_of_baseline(self):
+        return self.baseline_.user_bias_, self.baseline_.item_bias_
+
+    def _oriented(self, users, items):
+        return users, items
+
+
+def _means(matrix, values=None):
+    """Mean of each CSR row, 0 for an empty one."""
+    counts = np.diff(matrix.indptr)
+    values = matrix.data if values is None else values
+    totals = np.bincount(np.repeat(np.arange(len(counts)), counts), values, minlength=len(counts))
+    return totals / np.maximum(counts, 1)
+
+
+def _deviations(matrix, outer_offset, inner_offset, inner_scale=None):
+    out = np.empty(len(matrix.data), np.float32)
+    if inner_scale is None:
+        inner_scale = np.ones(matrix.shape[1])
+    kernels.deviations(
+        matrix.indptr, matrix.indices, matrix.data, outer_offset, inner_offset, inner_scale, out
+    )
+    return out
+
+
+def _parts(work, n_threads):
+    """Bounds of consecutive groups with about equal work, each with several groups per thread."""
+    n_parts = int(min(100, work.sum() // _LONG_WORK + 1, len(work) // (4 * n_threads) + 1))
+    done = np.cumsum(work)
+    inner = np.searchsorted(done, done[-1] * np.arange(1, n_parts) / n_parts)
+    return np.unique(np.concatenate([[0], inner, [len(work)]]))
