@@ -29,9 +29,9 @@ class _Neighborhood(Recommender):
         self,
         n_neighbors=40,
         *,
-        similarity="pearson_baseline",
+        similarity="centered_cosine",
         center="baseline",
-        shrink=100.0,
+        shrink=50.0,
         min_support=1,
         min_similarity=0.0,
         min_neighbors=1,
@@ -219,8 +219,7 @@ class _Neighborhood(Recommender):
     def _checked(self, known, value, n):
         """The code of an id, after the checks of the similar_... methods."""
         self._check_fitted()
-        if check_positive_int("n", n) > self.graph_size:
-            raise ValueError(f"n: got {n}; expected at most graph_size={self.graph_size}, what is kept")
+        check_positive_int("n", n)
         return known(value)
 
     def _similar(self, code, n):
@@ -383,7 +382,7 @@ class ItemKNN(_Neighborhood):
         movieId : int
             From training.
         n : int
-            How many; at most graph_size, and fewer where the graph holds fewer.
+            How many; fewer come back where the graph, with at most graph_size for each, holds fewer.
 
         Returns
         -------
@@ -394,7 +393,7 @@ class ItemKNN(_Neighborhood):
         Raises
         ------
         ValueError
-            If the film was not in training, or n is not from 1 to graph_size.
+            If the film was not in training, or n is not a positive integer.
         """
         code = self._checked(self._known_item, movieId, n)
         codes, similarity, support = self._similar(code, n)
@@ -472,7 +471,7 @@ class UserKNN(_Neighborhood):
         user : int
             A userId from training.
         n : int
-            How many; at most graph_size, and fewer where the graph holds fewer.
+            How many; fewer come back where the graph, with at most graph_size for each, holds fewer.
 
         Returns
         -------
@@ -483,7 +482,7 @@ class UserKNN(_Neighborhood):
         Raises
         ------
         ValueError
-            If the user was not in training, or n is not from 1 to graph_size.
+            If the user was not in training, or n is not a positive integer.
         """
         code = self._checked(self._known_user, user, n)
         codes, similarity, support = self._similar(code, n)
@@ -516,6 +515,7 @@ def _deviations(matrix, outer_offset, inner_offset, inner_scale=None):
     kernels.deviations(
         matrix.indptr, matrix.indices, matrix.data, outer_offset, inner_offset, inner_scale, out
     )
+    out.flags.writeable = False  # like the ratings themselves, so that one compiled kernel takes both
     return out
 
 

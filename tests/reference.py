@@ -39,3 +39,65 @@ def als_objective(theta, ratings, k, reg, bias_reg, weighted, genres=None):
     np.add.at(d_user, u, -2 * error[:, None] * np.column_stack([item[i, :k], np.ones(len(r))]))
     np.add.at(d_item, i, -2 * error[:, None] * np.column_stack([user[u, :k], np.ones(len(r))]))
     return value, np.concatenate([d_user.ravel(), d_item.ravel(), d_genre.ravel()])
+
+
+# ---- neighbors ------------------------------------------------------------------
+
+
+def similarity(x, y, kind, *, shrink=0.0, min_support=1):
+    """Similarity of two rows of a table with NaN for missing; the rows are centered already
+    where the kind wants it (all but "cosine" and "pearson")."""
+    both = ~np.isnan(x) & ~np.isnan(y)
+    count = both.sum()
+    if count < max(min_support, 1):
+        return 0.0
+    if kind.endswith("cosine"):
+        norm = np.sqrt(np.nansum(x * x) * np.nansum(y * y))
+        dot = np.sum(x[both] * y[both])
+    else:
+        x, y = x[both], y[both]
+        if kind == "pearson":
+            x, y = x - x.mean(), y - y.mean()
+        norm = np.sqrt(np.sum(x * x) * np.sum(y * y))
+        dot = np.sum(x * y)
+    return dot / norm * count / (count + shrink) if norm > 1e-9 else 0.0
+
+
+def centered_for(table, kind, baseline):
+    """The table (rows are what gets neighbors) with what the kind takes off."""
+    if kind == "centered_cosine":
+        return table - np.array([np.nanmean(row) for row in table])[:, None]
+    if kind == "adjusted_cosine":
+        return table - np.array([np.nanmean(column) for column in table.T])
+    return table - baseline if kind == "pearson_baseline" else table
+
+
+def similarities(table, kind, baseline=None, **options):
+    """All pairs, one by one; the diagonal is 0."""
+    table = centered_for(table, kind, baseline)
+    n = len(table)
+    out = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                out[i, j] = similarity(table[i], table[j], kind, **options)
+    return out
+
+
+def knn_prediction(table, sims, row, column, k, *, center, baseline):
+    """The definition, for one pair: sort the neighbors that have a rating, average the best."""
+    if center == "none":
+        start, scale, z = 0.0, 1.0, table[:, column]
+    elif center == "baseline":
+        start, scale, z = baseline[row, column], 1.0, (table - baseline)[:, column]
+    else:
+        mean = np.array([np.nanmean(r) for r in table])
+        spread = np.array([np.nanstd(r) for r in table])
+        spread = np.where(spread > 1e-5, spread, np.nanstd(table)) if center == "zscore" else spread**0
+        start, scale, z = mean[row], spread[row], (table[:, column] - mean) / spread
+    able = [j for j in range(len(table)) if sims[row, j] > 0 and not np.isnan(table[j, column])]
+    best = sorted(able, key=lambda j: (-np.float32(sims[row, j]), j))[:k]
+    if not best:
+        return baseline[row, column]
+    weight = sims[row, best]
+    return start + scale * np.sum(weight * z[best]) / np.sum(weight)

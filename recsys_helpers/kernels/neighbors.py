@@ -187,7 +187,7 @@ def _worse(value, code, other_value, other_code):
     return value < other_value or (value == other_value and code > other_code)
 
 
-@njit
+@njit(cache=True)
 def _sift_down(values, codes, at, size):
     value, code = values[at], codes[at]
     while True:
@@ -203,7 +203,7 @@ def _sift_down(values, codes, at, size):
     values[at], codes[at] = value, code
 
 
-@njit
+@njit(cache=True)
 def _offer(values, codes, size, value, code):
     """Put a candidate into the heap; returns the new size."""
     if size < len(values):
@@ -222,7 +222,7 @@ def _offer(values, codes, size, value, code):
     return size
 
 
-@njit
+@njit(cache=True)
 def _finish(values, codes, size):
     """Best first, by sorting the heap in place; empty places hold 0 and -1."""
     for last in range(size - 1, 0, -1):
@@ -236,7 +236,7 @@ def _finish(values, codes, size):
 # ---- a group of rows ----------------------------------------------------------------
 
 
-@njit
+@njit(cache=True)
 def _accumulate(
     rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values, sums, used, tile
 ):
@@ -298,7 +298,7 @@ def _accumulate(
             tile[x : x + width] = 0
 
 
-@njit
+@njit(cache=True)
 def _select(first, rows, kind, order, norms, shrink, min_support, floor, sums, used, out_codes, out_values):
     """Keep the best of the sums of each row, and set the sums back to zero."""
     n = len(order)

@@ -1,0 +1,417 @@
+import numba
+import numpy as np
+import pandas as pd
+import pytest
+import reference
+from conftest import make_ratings
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics.pairwise import cosine_similarity
+
+from recsys_helpers.baselines import BiasModel
+from recsys_helpers.kernels import neighbors as kernels
+from recsys_helpers.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN, _parts
+from recsys_helpers.ratings import Ratings
+
+MODELS = [ItemKNN, UserKNN]
+ALL = 10_000  # larger than any graph here: nothing is cut off
+
+
+def item_knn(similarity="cosine", **options):
+    options = {"n_neighbors": 40, "graph_size": ALL, "shrink": 0} | options
+    return ItemKNN(similarity=similarity, **options)
+
+
+def items_of(*columns):
+    """Ratings from columns of a table (None where missing): movieId is the column's position."""
+    return make_ratings(
+        [(u, i, float(r)) for i, column in enumerate(columns) for u, r in enumerate(column) if r is not None]
+    )
+
+
+def pair(ratings, **options):
+    """Similarity of items 0 and 1; 0 where it is not kept."""
+    return float(item_knn(**options).fit(ratings).similarity_matrix().toarray()[0, 1])
+
+
+def oriented(model, ratings):
+    """Table with NaN, and baseline table, rows being what gets neighbors."""
+    table = np.full(ratings.shape, np.nan)
+    table[ratings.user_codes, ratings.item_codes] = ratings.values
+    bias = model.baseline_
+    baseline = bias.mean_ + bias.user_bias_[:, None] + bias.item_bias_
+    return (table.T, baseline.T) if isinstance(model, ItemKNN) else (table, baseline)
+
+
+# ---- each similarity by hand ------------------------------------------------------
+
+
+def test_cosine_by_hand():
+    # Common users 0 and 1; norms over all: |x|^2 = 9 + 16, |y|^2 = 16 + 9 + 25.
+    ratings = items_of([3, 4, None], [4, 3, 5])
+    assert pair(ratings) == pytest.approx(24 / (5 * np.sqrt(50)))
+
+
+def test_centered_cosine_by_hand():
+    # Means 3 and 4: x = (-1, 1, .), y = (-1, 0, 1); dot 1, norms sqrt(2) each.
+    ratings = items_of([2, 4, None], [3, 4, 5])
+    assert pair(ratings, similarity="centered_cosine") == pytest.approx(1 / 2)
+
+
+def test_adjusted_cosine_by_hand():
+    # User means 3, 3, 2.5: x = (1, 1, -1.5), y = (1, -1, -1).
+    ratings = items_of([4, 4, 1], [4, 2, 1.5], [1, 3, 5])
+    expected = (1 - 1 + 1.5) / np.sqrt((1 + 1 + 2.25) * (1 + 1 + 1))
+    assert pair(ratings, similarity="adjusted_cosine") == pytest.approx(expected)
+
+
+def test_pearson_by_hand():
+    # Over the three common users: (1, 2, 3) and (2, 2, 5), means 2 and 3.
+    ratings = items_of([1, 2, 3, 5], [2, 2, 5, None])
+    assert pair(ratings, similarity="pearson") == pytest.approx(3 / np.sqrt(2 * 6))
+
+
+def test_pearson_baseline_by_hand():
+    # Damping so strong that the baseline is the mean, 3: (2, -1, ., .) and (1, -1, 1, -2).
+    ratings = items_of([5, 2, None, None], [4, 2, 4, 1])
+    baseline = BiasModel(user_damping=1e12, item_damping=1e12)
+    expected = (2 * 1 + 1 * 1) / np.sqrt((4 + 1) * (1 + 1))
+    assert pair(ratings, similarity="pearson_baseline", baseline=baseline) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_shrinkage_and_support(similarity):
+    ratings = items_of([1, 2, 4, 5], [2, 1, 5, 4], [5, 4, 1, 2])
+    plain = pair(ratings, similarity=similarity)
+    assert plain > 0.2
+    assert pair(ratings, similarity=similarity, shrink=12) == pytest.approx(plain * 4 / 16)
+    assert pair(ratings, similarity=similarity, min_support=4) == pytest.approx(plain)
+    assert pair(ratings, similarity=similarity, min_support=5) == 0
+    # Shrunken to half, the similarity lies safely below 1, where the threshold has to be.
+    half = {"similarity": similarity, "shrink": 4}
+    assert pair(ratings, min_similarity=0.49 * plain, **half) == pytest.approx(plain / 2)
+    assert pair(ratings, min_similarity=0.51 * plain, **half) == 0
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_no_common_raters(similarity):
+    assert pair(items_of([1, 5, None, None], [None, None, 2, 4]), similarity=similarity) == 0
+
+
+@pytest.mark.parametrize(
+    "similarity, expected",
+    [
+        ("cosine", 16 / np.sqrt(25 * 20)),
+        ("centered_cosine", 0.5 * 1 / np.sqrt(0.5 * 2)),  # (-0.5, 0.5, .) and (., 1, -1)
+        ("pearson", 0),  # one point has no variance
+    ],
+)
+def test_one_common_rater(similarity, expected):
+    assert pair(items_of([3, 4, None], [None, 4, 2]), similarity=similarity) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("constant", [4.0, 3.7])
+@pytest.mark.parametrize("similarity", SIMILARITIES[1:])
+def test_all_equal_raters_have_no_direction(similarity, constant):
+    # Item 0 is constant, and so are all users of the second table: nothing to correlate.
+    by_item = items_of([constant] * 5, [1, 2, 3, 4, 5])
+    if similarity in ("centered_cosine", "pearson"):
+        assert pair(by_item, similarity=similarity) == 0
+    everything = items_of([constant] * 5, [constant] * 5, [constant] * 4)
+    assert pair(everything, similarity=similarity) == 0
+    assert pair(everything, similarity="cosine") == pytest.approx(1)
+
+
+def test_pearson_of_ratings_that_are_equal_where_it_counts():
+    # Constant over the common users only, at a value float32 cannot hold.
+    ratings = items_of([3.7, 3.7, 3.7, 1.0], [1, 3, 5, None])
+    assert pair(ratings, similarity="pearson") == 0
+
+
+# ---- agreement with others -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"shrink": 7.5, "min_support": 3}], ids=["plain", "shrunken"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("cls", MODELS)
+def test_graph_agrees_with_the_obvious_version(medium, cls, similarity, options):
+    options = {"shrink": 0} | options
+    model = cls(similarity=similarity, graph_size=ALL, **options).fit(medium)
+    table, baseline = oriented(model, medium)
+    expected = reference.similarities(table, similarity, baseline, **options)
+    got = model.similarity_matrix().toarray()
+    np.testing.assert_allclose(got, np.where(expected > 1e-6, expected, 0), atol=2e-6)
+
+
+def test_cosine_agrees_with_scikit_learn(medium):
+    expected = cosine_similarity(medium.by_item)
+    np.fill_diagonal(expected, 0)
+    got = item_knn("cosine").fit(medium).similarity_matrix().toarray()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_pearson_agrees_with_scipy(medium):
+    got = item_knn("pearson", min_support=5).fit(medium).similarity_matrix().toarray()
+    table = np.full(medium.shape, np.nan)
+    table[medium.user_codes, medium.item_codes] = medium.values
+    checked = 0
+    for i, j in np.argwhere(got > 0)[::7]:
+        both = ~np.isnan(table[:, i]) & ~np.isnan(table[:, j])
+        assert got[i, j] == pytest.approx(pearsonr(table[both, i], table[both, j]).statistic, abs=1e-6)
+        checked += 1
+    assert checked > 50
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("cls", MODELS)
+def test_predictions_agree_with_the_definition(medium, cls, center):
+    model = cls(4, similarity="cosine", center=center, shrink=3, graph_size=ALL).fit(medium)
+    table, baseline = oriented(model, medium)
+    sims = reference.similarities(table, "cosine", shrink=3)
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(medium.n_users, size=200), rng.integers(medium.n_items, size=200)
+    frame = pd.DataFrame({"userId": medium.user_ids[users], "movieId": medium.item_ids[items]})
+    rows, columns = (items, users) if cls is ItemKNN else (users, items)
+    expected = [
+        reference.knn_prediction(table, sims, r, c, 4, center=center, baseline=baseline)
+        for r, c in zip(rows, columns, strict=True)
+    ]
+    np.testing.assert_allclose(model.predict(frame), expected, atol=1e-5)
+
+
+def test_users_are_items_of_the_transposed_table(medium):
+    frame = medium.to_frame()
+    swapped = Ratings.from_frame(frame.rename(columns={"userId": "movieId", "movieId": "userId"}))
+    users = UserKNN(similarity="pearson", graph_size=10, n_neighbors=5).fit(medium)
+    items = ItemKNN(similarity="pearson", graph_size=10, n_neighbors=5).fit(swapped)
+    np.testing.assert_array_equal(users.neighbors_, items.neighbors_)
+    np.testing.assert_array_equal(users.similarities_, items.similarities_)
+
+
+# ---- invariants ---------------------------------------------------------------------
+
+
+@st.composite
+def tables(draw):
+    m, n = draw(st.integers(2, 9)), draw(st.integers(2, 25))
+    cells = draw(st.lists(st.integers(0, 10), min_size=m * n, max_size=m * n))
+    triples = [(c // n, c % n, r / 2) for c, r in enumerate(cells) if r]
+    return make_ratings(triples or [(0, 0, 3.0)])
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(ratings=tables(), similarity=st.sampled_from(SIMILARITIES))
+def test_symmetric_bounded_and_sorted(ratings, similarity):
+    model = item_knn(similarity).fit(ratings)
+    matrix = model.similarity_matrix().toarray()
+    np.testing.assert_array_equal(matrix, matrix.T)  # to the last bit
+    assert matrix.min() >= 0 and matrix.max() <= 1 and not matrix.diagonal().any()
+    assert (np.diff(model.similarities_, axis=1) <= 0).all()
+    assert np.isfinite(model.predict(ratings)).all()
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_order_of_the_rows_is_irrelevant(medium, similarity):
+    shuffled = medium[np.random.default_rng(1).permutation(len(medium))]
+    one, other = (item_knn(similarity, graph_size=50).fit(r) for r in (medium, shuffled))
+    if similarity != "pearson_baseline":  # its biases are sums in the order of the rows
+        np.testing.assert_array_equal(one.neighbors_, other.neighbors_)
+    np.testing.assert_allclose(one.similarities_, other.similarities_, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize("similarity", ["cosine", "pearson"])
+def test_a_small_graph_is_the_top_of_the_full_one(medium, cls, similarity):
+    small = cls(5, similarity=similarity, graph_size=7).fit(medium)
+    full = cls(5, similarity=similarity, graph_size=ALL).fit(medium)
+    np.testing.assert_array_equal(small.neighbors_, full.neighbors_[:, :7])
+    np.testing.assert_array_equal(small.similarities_, full.similarities_[:, :7])
+
+
+def test_ties_go_to_the_smaller_id_whatever_was_rated_more():
+    # Items 1 ... 5 are equally similar to item 0; item 5 has more ratings and so is met first.
+    columns = [[1, 5, None, None]] + [[2, 4, None, None]] * 4 + [[2, 4, 3, 3]]
+    model = item_knn("pearson", graph_size=3, n_neighbors=3).fit(items_of(*columns))
+    np.testing.assert_array_equal(model.neighbors_[0], [1, 2, 3])
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "pearson", "pearson_baseline"])
+def test_the_same_bits_whatever_the_number_of_threads(medium, similarity):
+    graphs, predictions = [], []
+    before = numba.get_num_threads()
+    try:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
+            numba.set_num_threads(threads)
+            model = ItemKNN(3, similarity=similarity, graph_size=6).fit(medium)
+            graphs.append((model.neighbors_, model.similarities_))
+            predictions.append(model.predict(medium))
+    finally:
+        numba.set_num_threads(before)
+    # More threads than the machine has: the kernel deals the groups out to any number.
+    model = ItemKNN(3, similarity=similarity, graph_size=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys_helpers.neighbors.get_num_threads", lambda: 5)
+        model.fit(medium)
+        graphs.append((model.neighbors_, model.similarities_))
+        predictions.append(model.predict(medium))
+    for codes, values in graphs[1:]:
+        np.testing.assert_array_equal(codes, graphs[0][0])
+        np.testing.assert_array_equal(values, graphs[0][1])
+    for other in predictions[1:]:
+        np.testing.assert_array_equal(other, predictions[0])
+
+
+def test_building_in_parts_changes_nothing(medium, monkeypatch, capsys):
+    whole = ItemKNN(graph_size=40).fit(medium)
+    monkeypatch.setattr("recsys_helpers.neighbors._LONG_WORK", 1)
+    monkeypatch.setattr("recsys_helpers.neighbors._parts", lambda work, threads: np.arange(len(work) + 1))
+    parts = ItemKNN(graph_size=40).fit(medium)
+    np.testing.assert_array_equal(whole.neighbors_, parts.neighbors_)
+    assert "ItemKNN" in capsys.readouterr().err  # the progress bar
+    ItemKNN(graph_size=40, verbose=False).fit(medium)
+    assert capsys.readouterr().err == ""
+
+
+def test_parts_cover_all_groups_once():
+    work = np.array([10**11] + [10**9] * 99)
+    bounds = _parts(work, 2)
+    assert bounds[0] == 0 and bounds[-1] == 100 and (np.diff(bounds) > 0).all() and len(bounds) > 5
+    np.testing.assert_array_equal(_parts(np.array([5, 5]), 2), [0, 2])
+
+
+def test_step_counts_by_hand():
+    # Users rate {0, 1}, {0}, {0, 1, 2}: squares 4 + 1 + 9, and each user once in one group.
+    ratings = items_of([1, 2, 3], [1, None, 3], [None, None, 3])
+    order = np.arange(3, dtype=np.int32)
+    single, grouped = kernels.count_steps(
+        order, ratings.by_item.indptr, ratings.by_item.indices, ratings.by_user.indptr
+    )
+    assert (single.tolist(), grouped.tolist()) == ([14], [6])
+
+
+# ---- the three verbs and the looks inside -----------------------------------------------
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_checkerboard(cls):
+    # Users love the films of their own color and dislike the others; each misses a few of them.
+    seen = [(u, i) for u in range(20) for i in range(20) if (u * 3 + i) % 7]
+    triples = [(u, i, 5.0 if (u + i) % 2 == 0 else 1.0) for u, i in seen]
+    model = cls(5, similarity="centered_cosine", shrink=0).fit(make_ratings(triples))
+    for user in range(20):
+        missing = {i for i in range(20) if (user * 3 + i) % 7 == 0}
+        loved = {i for i in missing if (user + i) % 2 == 0}
+        assert set(model.recommend(user, n=len(loved))["movieId"]) == loved
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("cls", MODELS)
+def test_unknown_and_lonely_pairs_fall_back_to_the_baseline(medium, cls, center):
+    train = medium[medium.user_codes != 5]
+    model = cls(center=center).fit(train)
+    pairs = pd.DataFrame({"userId": [999_999, 1, 16, 999_999], "movieId": [5, 888_888, 5, 888_888]})
+    expected = BiasModel().fit(train).predict(pairs)
+    np.testing.assert_array_equal(model.predict(pairs), expected)
+    strict = cls(1000, graph_size=1000, min_neighbors=1000, center=center).fit(train)
+    np.testing.assert_array_equal(strict.predict(medium), BiasModel().fit(train).predict(medium))
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("cls", MODELS)
+def test_explanation_adds_up_to_the_prediction(medium, cls, center):
+    model = cls(6, center=center).fit(medium)
+    for user, movie in [(1, 5), (4, 21), (31, 77)]:
+        frame = model.explain(user, movie)
+        assert 0 < len(frame) <= 6 and (np.diff(frame["similarity"]) <= 0).all()
+        pairs = pd.DataFrame({"userId": [user], "movieId": [movie]})
+        code = medium.encode_items(movie)[0] if cls is ItemKNN else medium.encode_users(user)[0]
+        own_mean = (medium.by_item if cls is ItemKNN else medium.by_user)[[code]].data.mean(dtype=float)
+        start = {"none": 0.0, "baseline": model.baseline_.predict(pairs)[0]}.get(center, own_mean)
+        assert model.predict(pairs)[0] == pytest.approx(start + frame["contribution"].sum(), abs=1e-5)
+        table = medium.to_frame().set_index(["userId", "movieId"])["rating"]
+        for _, line in frame.iterrows():
+            key = (user, line["movieId"]) if cls is ItemKNN else (line["userId"], movie)
+            assert table[key] == line["rating"]
+
+
+def test_explanation_of_a_fallback_is_empty():
+    ratings = items_of([1, 5, None, None], [None, None, 2, 4])
+    assert len(ItemKNN().fit(ratings).explain(0, 1)) == 0
+
+
+def test_similar_items_and_users(medium):
+    movies = pd.DataFrame({"movieId": medium.item_ids, "title": [f"Film {i}" for i in medium.item_ids]})
+    titled = Ratings.from_frame(medium.to_frame(), movies=movies)
+    items = ItemKNN().fit(titled).similar_items(5, n=4)
+    assert items.columns.tolist() == ["movieId", "title", "similarity", "support"] and len(items) == 4
+    assert items["title"].tolist() == [f"Film {i}" for i in items["movieId"]]
+    table = medium.to_frame().groupby("movieId")["userId"].agg(set)
+    assert items["support"].tolist() == [len(table[5] & table[i]) for i in items["movieId"]]
+    users = UserKNN().fit(titled).similar_users(4, n=3)
+    assert users.columns.tolist() == ["userId", "similarity", "support"] and 4 not in set(users["userId"])
+    assert "title" in ItemKNN().fit(titled).explain(1, 5)
+
+
+def test_scikit_learn_habits(medium):
+    model = ItemKNN(7, similarity="pearson", baseline=BiasModel(1.0, 2.0))
+    assert clone(model).get_params()["baseline"].get_params()["item_damping"] == 2.0
+    assert "similarity='pearson'" in repr(model)
+    assert model.fit(medium) is model and model.baseline is not model.baseline_
+    assert set(model.history_) == {"baseline_seconds", "graph_seconds"}
+    with pytest.raises(NotFittedError):
+        ItemKNN().similar_items(1)
+    with pytest.raises(NotFittedError):
+        UserKNN().similarity_matrix()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_neighbors": 0}, "n_neighbors: got 0"),
+        ({"n_neighbors": 2.5}, "n_neighbors: got 2.5"),
+        ({"n_neighbors": 50, "graph_size": 20}, "n_neighbors: got 50; expected at most graph_size=20"),
+        ({"similarity": "jaccard"}, "similarity: got 'jaccard'; expected one of 'cosine'"),
+        ({"center": None}, "center: got None"),
+        ({"shrink": -1}, "shrink: got -1"),
+        ({"shrink": np.nan}, "shrink: got nan"),
+        ({"min_support": 0}, "min_support: got 0"),
+        ({"min_similarity": -0.1}, "min_similarity: got -0.1"),
+        ({"min_similarity": 1.0}, "min_similarity: got 1.0; expected a number below 1"),
+        ({"min_neighbors": 41}, "min_neighbors: got 41; expected at most n_neighbors=40"),
+        ({"graph_size": "all"}, "graph_size: got 'all'"),
+    ],
+)
+@pytest.mark.parametrize("cls", MODELS)
+def test_bad_parameters(toy, cls, options, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**options).fit(toy)
+
+
+def test_bad_arguments(toy):
+    with pytest.raises(TypeError, match="baseline: got str; expected a BiasModel"):
+        ItemKNN(baseline="mean").fit(toy)
+    with pytest.raises(TypeError, match="ratings: got DataFrame"):
+        ItemKNN().fit(toy.to_frame())
+    with pytest.raises(ValueError, match="got no ratings"):
+        ItemKNN().fit(toy[:0])
+    model = ItemKNN(3, graph_size=3).fit(toy)
+    with pytest.raises(ValueError, match="movieId: got 77, which is not in the training data"):
+        model.similar_items(77)
+    with pytest.raises(ValueError, match="n: got 0"):
+        model.similar_items(1, n=0)
+    assert len(model.similar_items(1, n=50)) <= 3
+    with pytest.raises(ValueError, match="user: got 77"):
+        model.explain(77, 1)
+    with pytest.raises(ValueError, match="user: got 77"):
+        UserKNN().fit(toy).similar_users(77)
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_one_rating_is_enough(cls):
+    ratings = make_ratings([(1, 1, 4.0)])
+    model = cls().fit(ratings)
+    np.testing.assert_allclose(model.predict(ratings), [4.0])
+    assert model.similarity_matrix().nnz == 0 and len(model.recommend(1)) == 0
