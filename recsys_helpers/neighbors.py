@@ -86,7 +86,10 @@ class _Neighborhood(Recommender):
             self._deviations = columns.data
         else:
             self._deviations = _deviations(columns, column_offset, offset, self._scale)
-        self.history_ = {"baseline_seconds": fitted_baseline - started, "graph_seconds": built - fitted_baseline}
+        self.history_ = {
+            "baseline_seconds": fitted_baseline - started,
+            "graph_seconds": built - fitted_baseline,
+        }
         return self._remember(ratings)
 
     def _check_parameters(self):
@@ -325,9 +328,10 @@ class ItemKNN(_Neighborhood):
 
     Cost of the graph: :math:`\sum_u n_u^2` multiply-adds for cosine, with :math:`n_u` the number of
     ratings of user u, and up to six times that for Pearson; 16 films share the steps they have in
-    common. Memory: data + 8 K bytes for each film + 16 dense rows for each thread. Sums are kept in float32, which is exact for
-    ratings in half stars (cosine); for "pearson", where a difference of large sums can cancel, in
-    float64. The result does not depend on the number of threads.
+    common. Memory: data + 8 K bytes for each film + 16 dense rows for each thread, times the
+    number of sums. Sums are kept in float32, which is exact for ratings in half stars (cosine);
+    for "pearson", where a difference of large sums can cancel, in float64. The result does not
+    depend on the number of threads.
 
     References
     ----------

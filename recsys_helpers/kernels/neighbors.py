@@ -325,8 +325,9 @@ def _select(first, rows, kind, order, norms, shrink, min_support, floor, sums, u
                 for lane in range(len(rows)):
                     if other == first + lane:
                         continue
+                    norm_product = norms[other] * norms[first + lane]
                     value = _similarity(
-                        sums, start + np.uintp(lane), kind, norms[other] * norms[first + lane], shrink, min_support
+                        sums, start + np.uintp(lane), kind, norm_product, shrink, min_support
                     )
                     if value > floor and value >= bar[lane]:
                         row = rows[lane]
