@@ -270,7 +270,8 @@ class ItemKNN(_Neighborhood):
         What the neighbors are averaged in: ratings as they are, deviations from the film's
         mean, the same in units of its standard deviation, or deviations from the bias model.
     shrink : float
-        :math:`\lambda` in the factor :math:`n_{ij} / (n_{ij} + \lambda)` on each similarity.
+        :math:`\delta` in the factor :math:`n_{ij} / (n_{ij} + \delta)` on each similarity: prior common
+        ratings that speak neither for nor against.
     min_support : int
         Pairs of films with fewer than this many common users are no neighbors.
     min_similarity : float
