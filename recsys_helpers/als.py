@@ -109,7 +109,7 @@ class BiasedALS(Recommender):
     user_bias_, item_bias_ : ndarray, shape (m,) and (n,)
         Zero (or the genres') where there is no training rating.
     genre_names_ : list of str
-        With ``genres=True``; also genre_factors_, shape (G, k), and genre_bias_, shape (G,).
+        With ``genres=True``; also `genre_factors_`, shape (G, k), and `genre_bias_`, shape (G,).
     history_ : DataFrame
         One row a sweep: objective, train_rmse, validation_rmse (NaN without), seconds.
     best_sweep_ : int
