@@ -1,0 +1,520 @@
+"""BiasedALS beside its peers: seconds a sweep, memory and accuracy, in one interleaved run.
+
+    python benchmarks/als.py                 # everything; writes results/als.json
+    python benchmarks/als.py ml1m accuracy   # some parts; the others keep their results
+
+Parts: ml1m and 32m (speed on synthetic ratings of those shapes), threads, accuracy. The peers
+come from the extra [bench]; they may live in another environment, whose interpreter is named
+by BENCH_PYTHON. What cannot be imported there is left out and listed.
+
+A measurement is a process of its own that fits with few and with more sweeps, after a warm-up;
+the difference is the cost of the sweeps alone, without loading, conversion and compilation.
+All contenders of a round run before the next round starts, and medians over rounds are kept.
+CPU seconds (of all threads) are the figure to compare on a machine that has other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+RESULTS = HERE / "results" / "als.json"
+TMP = HERE / "tmp"
+SHAPES = {"ml1m": (6_040, 3_706, 1_000_000), "32m": (200_948, 84_432, 32_000_000)}
+# Contender: (family, ranks at ML-1M's shape, ranks at 32 million ratings)
+CONTENDERS = {
+    "ours": ("exact", (32, 64, 128), (32, 64, 128)),
+    "lenskit": ("exact", (32, 64, 128), (32, 64, 128)),
+    "implicit": ("exact", (32, 64, 128), ()),
+    "cmfrec": ("exact", (32, 64, 128), ()),
+    "spark": ("exact", (32, 64), ()),
+    "ours-cg": ("cg", (32, 64, 128), (64,)),
+    "cmfrec-cg": ("cg", (32, 64, 128), (64,)),
+    "implicit-cg": ("cg", (32, 64, 128), (64,)),
+    "libmf": ("sgd", (64,), (64,)),
+    "surprise": ("sgd", (64,), ()),
+}
+# Sweeps of the short and of the long fit.
+SWEEPS = {"ml1m": (1, 4), "32m": (1, 2)}
+
+
+# ---- contenders: each returns a function fit(sweeps, rank) -----------------------
+
+
+def _ours(users, items, values, threads, solver="cholesky"):
+    from recsys_helpers import BiasedALS
+    from recsys_helpers.ratings import Ratings
+
+    ratings = Ratings(users, items, values, None, _ids(users), _ids(items))
+
+    def fit(sweeps, rank):
+        model = BiasedALS(rank, n_sweeps=sweeps, tol=0.0, solver=solver, n_threads=threads, verbose=False)
+        return model.fit(ratings)
+
+    return fit
+
+
+def _lenskit(users, items, values, threads):
+    os.environ["LK_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(threads)
+    import pandas as pd
+    from lenskit.als import BiasedMFScorer
+    from lenskit.data import from_interactions_df
+
+    frame = pd.DataFrame({"user_id": users, "item_id": items, "rating": values})
+    data = from_interactions_df(frame)
+    del frame
+    return lambda sweeps, rank: BiasedMFScorer(embedding_size=rank, epochs=sweeps).train(data)
+
+
+def _implicit(users, items, values, threads, cg=False):
+    from implicit.cpu.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+
+    matrix = csr_matrix((values, (users, items)))
+
+    def fit(sweeps, rank):
+        model = AlternatingLeastSquares(factors=rank, iterations=sweeps, use_cg=cg, num_threads=threads)
+        model.fit(matrix, show_progress=False)
+
+    return fit
+
+
+def _cmfrec(users, items, values, threads, cg=False):
+    from cmfrec import CMF
+    from scipy.sparse import coo_matrix
+
+    matrix = coo_matrix((values, (users, items)))
+
+    def fit(sweeps, rank):
+        return CMF(
+            k=rank, lambda_=10.0, method="als", use_cg=cg, max_cg_steps=3, finalize_chol=False, niter=sweeps,
+            nthreads=threads, verbose=False, precompute_for_predictions=False,
+        ).fit(matrix)  # fmt: skip
+
+    return fit
+
+
+def _spark(users, items, values, threads):
+    import pandas as pd
+    from pyspark.ml.recommendation import ALS
+    from pyspark.sql import SparkSession
+
+    session = (
+        SparkSession.builder.master(f"local[{threads}]").config("spark.driver.memory", "4g")
+        .config("spark.ui.enabled", "false").getOrCreate()
+    )  # fmt: skip
+    session.sparkContext.setLogLevel("ERROR")
+    path = TMP / "spark.parquet"
+    pd.DataFrame({"user": users, "item": items, "rating": values}).to_parquet(path)
+    table = session.read.parquet(str(path)).cache()
+    table.count()
+    return lambda sweeps, rank: ALS(rank=rank, maxIter=sweeps, regParam=0.1).fit(table)
+
+
+def _libmf(users, items, values, threads):
+    import numpy as np
+    from libmf import mf
+
+    table = np.column_stack([users, items, values]).astype(np.float64)
+    return lambda sweeps, rank: mf.MF(k=rank, nr_iters=sweeps, nr_threads=threads, quiet=True).fit(table)
+
+
+def _surprise(users, items, values, threads):
+    import pandas as pd
+    from surprise import SVD, Dataset, Reader
+
+    frame = pd.DataFrame({"user": users, "item": items, "rating": values})
+    data = Dataset.load_from_df(frame, Reader(rating_scale=(0.5, 5))).build_full_trainset()
+    return lambda sweeps, rank: SVD(n_factors=rank, n_epochs=sweeps).fit(data)
+
+
+MAKERS = {
+    "ours": _ours,
+    "ours-cg": lambda *a: _ours(*a, solver="cg"),
+    "lenskit": _lenskit,
+    "implicit": _implicit,
+    "implicit-cg": lambda *a: _implicit(*a, cg=True),
+    "cmfrec": _cmfrec,
+    "cmfrec-cg": lambda *a: _cmfrec(*a, cg=True),
+    "spark": _spark,
+    "libmf": _libmf,
+    "surprise": _surprise,
+}
+
+
+# ---- one process, one contender -------------------------------------------------
+
+
+def measure(name, shape, ranks, threads):
+    import numpy as np
+
+    data = [np.load(TMP / f"{shape}-{part}.npy") for part in ("users", "items", "values")]
+    fit = MAKERS[name](*data, threads)
+    few, more = SWEEPS[shape]
+    fit(1, 8 if shape == "32m" else min(ranks))
+    before = _rss()
+    out = {}
+    for rank in ranks:
+        wall, cpu = [], []
+        for sweeps in (few, more):
+            start = time.perf_counter(), _cpu()
+            fit(sweeps, rank)
+            wall.append(time.perf_counter() - start[0])
+            cpu.append(_cpu() - start[1])
+        out[rank] = {
+            "wall": (wall[1] - wall[0]) / (more - few),
+            "cpu": (cpu[1] - cpu[0]) / (more - few),
+            "fit_wall": wall[1],
+        }
+        if name == "ours":
+            out[rank]["sgemm_gflops"] = _sgemm()
+        out[rank]["peak_mb"] = _peak()
+        out[rank]["rss_before_mb"] = before
+    return out
+
+
+def _ids(codes):
+    import numpy as np
+
+    return np.arange(codes.max() + 1)
+
+
+def _children():
+    """Process ids of this process and what it started (Spark's Java)."""
+    pids, todo = [], [os.getpid()]
+    while todo:
+        pid = todo.pop()
+        pids.append(pid)
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            todo += [int(x) for x in task.read_text().split()]
+    return pids
+
+
+def _cpu():
+    """CPU seconds of this process and its children."""
+    ticks = 0
+    for pid in _children():
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    exact = own.ru_utime + own.ru_stime
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    coarse = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return exact + max(0.0, ticks / os.sysconf("SC_CLK_TCK") - coarse)
+
+
+def _status(key):
+    total = 0
+    for pid in _children():
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(key):
+                total += int(line.split()[1])
+    return round(total / 1024)
+
+
+def _rss():
+    return _status("VmRSS")
+
+
+def _peak():
+    return _status("VmHWM")
+
+
+def _sgemm():
+    """GFLOP for each CPU second of NumPy's float32 matrix product, one thread."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    a = np.random.default_rng(0).random((1536, 1536), dtype=np.float32)
+    rates = []
+    with threadpool_limits(1):
+        for _ in range(6):
+            start = time.process_time()
+            a @ a
+            rates.append(2 * len(a) ** 3 / (time.process_time() - start) / 1e9)
+    return median(rates)
+
+
+def operations(shape, rank):
+    """Multiplications and additions that one exact sweep needs at least."""
+    m, n, nnz = SHAPES[shape]
+    return 2 * nnz * rank * (rank + 1) + (m + n) * rank**3 / 3
+
+
+# ---- parts ----------------------------------------------------------------------
+
+
+def child(*arguments):
+    """Run this file with the interpreter that has the contender; parse its last line."""
+    name = arguments[1]
+    python = sys.executable if name.startswith("ours") else os.environ.get("BENCH_PYTHON", sys.executable)
+    env = dict(os.environ, OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    done = subprocess.run(
+        [python, __file__, *map(str, arguments)], capture_output=True, text=True, env=env, cwd=HERE.parent
+    )
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def make_data(shape):
+    import numpy as np
+
+    from recsys_helpers import synthetic_ratings
+
+    if not (TMP / f"{shape}-values.npy").exists():
+        TMP.mkdir(exist_ok=True)
+        ratings = synthetic_ratings(*SHAPES[shape], seed=0)
+        np.save(TMP / f"{shape}-users.npy", ratings.user_codes)
+        np.save(TMP / f"{shape}-items.npy", ratings.item_codes)
+        np.save(TMP / f"{shape}-values.npy", ratings.values)
+
+
+def speed(shape, rounds, threads=2):
+    make_data(shape)
+    found = {}
+    for turn in range(rounds):
+        for name, (_, small, large) in CONTENDERS.items():
+            ranks = small if shape == "ml1m" else large
+            if not ranks or "error" in found.get(name, {}):
+                continue
+            result = child("--measure", name, shape, ",".join(map(str, ranks)), threads)
+            print(f"round {turn + 1} {shape} {name}: {json.dumps(result)}", flush=True)
+            if "error" in result:
+                found[name] = result
+            else:
+                found.setdefault(name, []).append(result)
+    rows, missing = [], {}
+    for name, runs in found.items():
+        if isinstance(runs, dict):
+            missing[name] = runs["error"]
+            continue
+        for rank in runs[0]:
+            row = {"model": name, "family": CONTENDERS[name][0], "rank": int(rank), "runs": len(runs)}
+            for key in runs[0][rank]:
+                row[key] = round(median(run[rank][key] for run in runs), 4)
+            if name == "ours":
+                row["gflops_per_cpu_second"] = round(operations(shape, int(rank)) / row["cpu"] / 1e9, 1)
+                row["share_of_sgemm"] = round(row["gflops_per_cpu_second"] / row["sgemm_gflops"], 3)
+            rows.append(row)
+    m, n, nnz = SHAPES[shape]
+    return {"users": m, "items": n, "ratings": nnz, "threads": threads, "rows": rows, "missing": missing}
+
+
+def threads_part(rounds):
+    make_data("ml1m")
+    rows = []
+    for _ in range(rounds):
+        one, two = (child("--measure", "ours", "ml1m", "64,128", t) for t in (1, 2))
+        rows.append({f"{c}_{r}": one[r][c] / two[r][c] for r in ("64", "128") for c in ("wall", "cpu")})
+    out = {key: round(median(row[key] for row in rows), 3) for key in rows[0]}
+    return {"ratio_one_over_two_threads": out, "best": {k: round(max(r[k] for r in rows), 3) for k in rows[0]}}
+
+
+def accuracy_part(n_folds=5):
+    """Test RMSE on the embedded data: same folds, the same number of settings tried for each."""
+    import numpy as np
+
+    from recsys_helpers import load_movielens, splits
+
+    ratings = load_movielens("latest-small")
+    scores = {}
+    for number, (train, test) in enumerate(splits.k_fold(ratings, n_folds, seed=0)):
+        inner = splits.random_holdout(train, 0.1, seed=number)
+        path = TMP / f"fold{number}.npz"
+        TMP.mkdir(exist_ok=True)
+        parts = {"train": train, "test": test, "inner": inner.train, "validation": inner.test}
+        np.savez(
+            path,
+            **{f"{key}_{field}": getattr(part, field) for key, part in parts.items()
+               for field in ("user_codes", "item_codes", "values")},
+        )  # fmt: skip
+        for name in ("ours", "cmfrec", "lenskit", "surprise"):
+            result = child("--accuracy", name, path)
+            print(f"fold {number} {name}: {json.dumps(result)}", flush=True)
+            if "error" not in result:
+                scores.setdefault(name, []).append(result)
+    rows = [
+        {
+            "model": name,
+            "rmse": round(float(np.mean([r["rmse"] for r in runs])), 4),
+            "se_over_folds": round(float(np.std([r["rmse"] for r in runs], ddof=1) / len(runs) ** 0.5), 4),
+            "settings_tried": runs[0]["tried"],
+            "chosen": [r["chosen"] for r in runs],
+        }
+        for name, runs in scores.items()
+    ]
+    return {"data": "latest-small", "folds": n_folds, "rows": rows}
+
+
+def accuracy(name, path):
+    """Choose among nine settings on validation, refit on train, score on test."""
+    import numpy as np
+
+    with np.load(path) as file:
+        parts = {
+            key: tuple(file[f"{key}_{field}"] for field in ("user_codes", "item_codes", "values"))
+            for key in ("train", "test", "inner", "validation")
+        }
+    shape = [1 + max(p[side].max() for p in parts.values()) for side in (0, 1)]
+    grid, run = ACCURACY[name]
+
+    def score(train, test, setting):
+        predicted = run(*train, *test[:2], shape, *setting)
+        return float(np.sqrt(np.mean((np.asarray(predicted, float) - test[2]) ** 2)))
+
+    chosen = min(grid, key=lambda setting: score(parts["inner"], parts["validation"], setting))
+    return {"rmse": score(parts["train"], parts["test"], chosen), "chosen": chosen, "tried": len(grid)}
+
+
+def _accuracy_ours(users, items, values, test_users, test_items, shape, rank, reg, bias_reg):
+    import numpy as np
+
+    from recsys_helpers import BiasedALS
+    from recsys_helpers.ratings import Ratings
+
+    ids = np.arange(shape[0]), np.arange(shape[1])
+    model = BiasedALS(rank, reg, bias_reg=bias_reg, n_sweeps=30, verbose=False)
+    model.fit(Ratings(users, items, values, None, *ids))
+    return model.predict(Ratings(test_users, test_items, np.ones(len(test_users)), None, *ids))
+
+
+def _accuracy_cmfrec(users, items, values, test_users, test_items, shape, rank, reg, bias_reg):
+    import numpy as np
+    from cmfrec import CMF
+    from scipy.sparse import coo_matrix
+
+    penalties = np.array([bias_reg, bias_reg, reg, reg, reg, reg])
+    model = CMF(k=rank, lambda_=penalties, niter=30, use_cg=False, nthreads=2, verbose=False, random_state=0)
+    model.fit(coo_matrix((values, (users, items)), shape=shape))
+    return model.predict(test_users, test_items)
+
+
+def _accuracy_lenskit(users, items, values, test_users, test_items, shape, rank, reg, damping):
+    import numpy as np
+    import pandas as pd
+    from lenskit.als import BiasedMFScorer
+    from lenskit.data import ItemList, RecQuery, from_interactions_df
+
+    data = from_interactions_df(pd.DataFrame({"user_id": users, "item_id": items, "rating": values}))
+    model = BiasedMFScorer(embedding_size=rank, regularization=reg, damping=damping, epochs=30)
+    model.train(data)
+    out = np.empty(len(test_users))
+    for user in np.unique(test_users):
+        rows = np.flatnonzero(test_users == user)
+        scored = model(RecQuery(user_id=user), ItemList(item_ids=test_items[rows])).scores()
+        # LensKit scores no film that training has not seen; its bias part stands in.
+        fallback = model.bias.compute_for_items(ItemList(item_ids=test_items[rows]), user_id=user)[0]
+        out[rows] = np.where(np.isnan(scored), fallback, scored)
+    return out
+
+
+def _accuracy_surprise(users, items, values, test_users, test_items, shape, rank, reg, rate):
+    import pandas as pd
+    from surprise import SVD, Dataset, Reader
+
+    frame = pd.DataFrame({"user": users, "item": items, "rating": values})
+    data = Dataset.load_from_df(frame, Reader(rating_scale=(0.5, 5))).build_full_trainset()
+    model = SVD(n_factors=rank, n_epochs=30, reg_all=reg, lr_all=rate, random_state=0).fit(data)
+    return [model.predict(u, i, clip=False).est for u, i in zip(test_users, test_items, strict=True)]
+
+
+def _grid(*axes):
+    from itertools import product
+
+    return [list(setting) for setting in product(*axes)]
+
+
+ACCURACY = {
+    "ours": (_grid([64], [8.0, 11.0, 15.0], [2.0, 3.0, 5.0]), _accuracy_ours),
+    "cmfrec": (_grid([64], [8.0, 11.0, 15.0], [2.0, 3.0, 5.0]), _accuracy_cmfrec),
+    "lenskit": (_grid([32], [0.1, 0.2, 0.3], [3.0, 5.0, 8.0]), _accuracy_lenskit),
+    "surprise": (_grid([64], [0.05, 0.08, 0.12], [0.005, 0.01, 0.02]), _accuracy_surprise),
+}
+
+
+def machine():
+    cpu = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.split(":")[1].strip()
+            break
+    python = os.environ.get("BENCH_PYTHON", sys.executable)
+    code = (
+        "import importlib.metadata as m, json\nout = {}\n"
+        "for p in ('cmfrec', 'implicit', 'lenskit', 'scikit-surprise', 'libmf', 'pyspark'):\n"
+        "    try: out[p] = m.version(p)\n"
+        "    except m.PackageNotFoundError: out[p] = None\n"
+        "print(json.dumps(out))"
+    )
+    import numba
+    import numpy
+
+    from recsys_helpers import __version__
+
+    peers = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {"recsys_helpers": __version__, "numpy": numpy.__version__, "numba": numba.__version__, **peers},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=[], help="ml1m, 32m, threads, accuracy; default all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--measure", nargs=4, metavar=("NAME", "SHAPE", "RANKS", "THREADS"), help=argparse.SUPPRESS)
+    parser.add_argument("--accuracy", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        name, shape, ranks, threads = options.measure
+        print("\n" + json.dumps(measure(name, shape, [int(r) for r in ranks.split(",")], int(threads))))
+        return
+    if options.accuracy:
+        print("\n" + json.dumps(accuracy(*options.accuracy)))
+        return
+    known = {
+        "ml1m": lambda: speed("ml1m", options.rounds),
+        "32m": lambda: speed("32m", max(1, options.rounds - 1)),
+        "threads": lambda: threads_part(options.rounds),
+        "accuracy": accuracy_part,
+    }
+    unknown = set(options.parts) - set(known)
+    if unknown:
+        parser.error(f"parts: got {sorted(unknown)}; expected some of {list(known)}")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for part in options.parts or known:
+        before = machine()
+        results[part] = known[part]() | {"machine": before, "load_average_after": list(os.getloadavg())}
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print_table(part, results[part])
+
+
+def print_table(part, result):
+    import pandas as pd
+
+    print(f"\n{part}: {result['machine']['cpu']}, load {result['machine']['load_average']}")
+    rows = result.get("rows")
+    print(pd.DataFrame(rows).to_string() if rows else json.dumps(result, indent=1))
+    for name, why in result.get("missing", {}).items():
+        print(f"left out: {name}: {why}")
+
+
+if __name__ == "__main__":
+    main()
