@@ -44,8 +44,9 @@ CONTENDERS = {
     "libmf": ("sgd", (64,), (64,)),
     "surprise": ("sgd", (64,), ()),
 }
+PARTS = ("ml1m", "32m", "threads", "accuracy")
 # Sweeps of the short and of the long fit.
-SWEEPS = {"ml1m": (1, 4), "32m": (1, 2)}
+SWEEPS = {"ml1m": (1, 3), "32m": (1, 2)}
 
 
 # ---- contenders: each returns a function fit(sweeps, rank) -----------------------
@@ -258,7 +259,7 @@ def child(*arguments):
     """Run this file with the interpreter that has the contender; parse its last line."""
     name = arguments[1]
     python = sys.executable if name.startswith("ours") else os.environ.get("BENCH_PYTHON", sys.executable)
-    env = dict(os.environ, OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    env = dict(os.environ, OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
     done = subprocess.run(
         [python, __file__, *map(str, arguments)], capture_output=True, text=True, env=env, cwd=HERE.parent
     )
@@ -280,45 +281,52 @@ def make_data(shape):
         np.save(TMP / f"{shape}-values.npy", ratings.values)
 
 
-def speed(shape, rounds, threads=2):
+def speed(shape, rounds, contenders, ranks, old, save, threads=2):
+    """Measure; rows of contenders and ranks that are not measured now are kept from `old`."""
     make_data(shape)
-    found = {}
+    runs, missing = {}, dict(old.get("missing", {}))
+    rows = {(row["model"], row["rank"]): row for row in old.get("rows", [])}
+    m, n, nnz = SHAPES[shape]
     for turn in range(rounds):
-        for name, (_, small, large) in CONTENDERS.items():
-            ranks = small if shape == "ml1m" else large
-            if not ranks or "error" in found.get(name, {}):
+        for name, (family, small, large) in CONTENDERS.items():
+            wanted = [r for r in (small if shape == "ml1m" else large) if not ranks or r in ranks]
+            if not wanted or name not in contenders or runs.get(name) == "failed":
                 continue
-            result = child("--measure", name, shape, ",".join(map(str, ranks)), threads)
+            result = child("--measure", name, shape, ",".join(map(str, wanted)), threads)
             print(f"round {turn + 1} {shape} {name}: {json.dumps(result)}", flush=True)
             if "error" in result:
-                found[name] = result
-            else:
-                found.setdefault(name, []).append(result)
-    rows, missing = [], {}
-    for name, runs in found.items():
-        if isinstance(runs, dict):
-            missing[name] = runs["error"]
-            continue
-        for rank in runs[0]:
-            row = {"model": name, "family": CONTENDERS[name][0], "rank": int(rank), "runs": len(runs)}
-            for key in runs[0][rank]:
-                row[key] = round(median(run[rank][key] for run in runs), 4)
-            if name == "ours":
-                row["gflops_per_cpu_second"] = round(operations(shape, int(rank)) / row["cpu"] / 1e9, 1)
-                row["share_of_sgemm"] = round(row["gflops_per_cpu_second"] / row["sgemm_gflops"], 3)
-            rows.append(row)
-    m, n, nnz = SHAPES[shape]
-    return {"users": m, "items": n, "ratings": nnz, "threads": threads, "rows": rows, "missing": missing}
+                missing[name], runs[name] = result["error"], "failed"
+                continue
+            missing.pop(name, None)
+            for rank in wanted:
+                own = runs.setdefault(name, {}).setdefault(rank, [])
+                own.append(result[str(rank)])
+                row = {"model": name, "family": family, "rank": rank, "runs": len(own)}
+                row |= {key: round(median(run[key] for run in own), 4) for key in own[0]}
+                row |= {"date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
+                if name == "ours":
+                    row["gflops_per_cpu_second"] = round(operations(shape, rank) / row["cpu"] / 1e9, 1)
+                    row["share_of_sgemm"] = round(row["gflops_per_cpu_second"] / row["sgemm_gflops"], 3)
+                rows[name, rank] = row
+            save(
+                {
+                    "users": m, "items": n, "ratings": nnz, "threads": threads,
+                    "rows": [rows[key] for key in sorted(rows)], "missing": missing,
+                }
+            )  # fmt: skip
 
 
 def threads_part(rounds):
+    """How much faster two threads are than one."""
     make_data("ml1m")
     rows = []
     for _ in range(rounds):
         one, two = (child("--measure", "ours", "ml1m", "64,128", t) for t in (1, 2))
         rows.append({f"{c}_{r}": one[r][c] / two[r][c] for r in ("64", "128") for c in ("wall", "cpu")})
-    out = {key: round(median(row[key] for row in rows), 3) for key in rows[0]}
-    return {"ratio_one_over_two_threads": out, "best": {k: round(max(r[k] for r in rows), 3) for k in rows[0]}}
+    return {
+        "one_over_two_threads": {key: round(median(row[key] for row in rows), 3) for key in rows[0]},
+        "best": {key: round(max(row[key] for row in rows), 3) for key in rows[0]},
+    }
 
 
 def accuracy_part(n_folds=5):
@@ -476,8 +484,10 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=[], help="ml1m, 32m, threads, accuracy; default all")
+    parser.add_argument("parts", nargs="*", default=[], help=f"{PARTS}; default all")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contenders", help="for example ours,lenskit; default all")
+    parser.add_argument("--ranks", help="for example 64; default all")
     parser.add_argument("--measure", nargs=4, metavar=("NAME", "SHAPE", "RANKS", "THREADS"), help=argparse.SUPPRESS)
     parser.add_argument("--accuracy", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -488,21 +498,26 @@ def main():
     if options.accuracy:
         print("\n" + json.dumps(accuracy(*options.accuracy)))
         return
-    known = {
-        "ml1m": lambda: speed("ml1m", options.rounds),
-        "32m": lambda: speed("32m", max(1, options.rounds - 1)),
-        "threads": lambda: threads_part(options.rounds),
-        "accuracy": accuracy_part,
-    }
-    unknown = set(options.parts) - set(known)
+    unknown = set(options.parts) - set(PARTS)
     if unknown:
-        parser.error(f"parts: got {sorted(unknown)}; expected some of {list(known)}")
+        parser.error(f"parts: got {sorted(unknown)}; expected some of {list(PARTS)}")
+    contenders = options.contenders.split(",") if options.contenders else list(CONTENDERS)
+    ranks = [int(r) for r in options.ranks.split(",")] if options.ranks else []
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for part in options.parts or known:
+    for part in options.parts or PARTS:
         before = machine()
-        results[part] = known[part]() | {"machine": before, "load_average_after": list(os.getloadavg())}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+        def save(found, part=part, before=before):
+            results[part] = found | {"machine": before}
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+        if part == "threads":
+            save(threads_part(options.rounds))
+        elif part == "accuracy":
+            save(accuracy_part())
+        else:
+            speed(part, options.rounds, contenders, ranks, results.get(part, {}), save)
         print_table(part, results[part])
 
 

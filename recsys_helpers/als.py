@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from . import __version__
 from .base import Recommender, check_non_negative, check_positive_int
