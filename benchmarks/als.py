@@ -503,11 +503,13 @@ def main():
         parser.error(f"parts: got {sorted(unknown)}; expected some of {list(PARTS)}")
     contenders = options.contenders.split(",") if options.contenders else list(CONTENDERS)
     ranks = [int(r) for r in options.ranks.split(",")] if options.ranks else []
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in options.parts or PARTS:
         before = machine()
+        old = json.loads(RESULTS.read_text()).get(part, {}) if RESULTS.exists() else {}
 
         def save(found, part=part, before=before):
+            # Read again: another run may have written its own part meanwhile.
+            results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             results[part] = found | {"machine": before}
             RESULTS.parent.mkdir(exist_ok=True)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
@@ -517,8 +519,8 @@ def main():
         elif part == "accuracy":
             save(accuracy_part())
         else:
-            speed(part, options.rounds, contenders, ranks, results.get(part, {}), save)
-        print_table(part, results[part])
+            speed(part, options.rounds, contenders, ranks, old, save)
+        print_table(part, json.loads(RESULTS.read_text())[part])
 
 
 def print_table(part, result):
