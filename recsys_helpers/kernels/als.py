@@ -45,6 +45,9 @@ STORE, ADD, SUBTRACT = 0, 1, 2
 # Bytes of factors that are gathered at a time. The Gram matrix wants them in the first-level
 # cache; conjugate gradients want a whole row of ratings, as they pass over it several times.
 GRAM_BLOCK, CG_BLOCK = 1 << 15, 1 << 18
+# A row that does not fit would be fetched from memory once a step. Up to this rank it costs less
+# to fetch it once, for its Gram matrix, and the solution is exact.
+CG_RANK = 128
 # How many ratings early a factor row is asked for.
 AHEAD = 8
 # The dual form is taken for rows with at most k / DUAL_SHARE ratings.
@@ -769,7 +772,8 @@ def solve_rows(
         What the regularization pulls towards; a row without ratings gets just that.
     steps : int
         0 solves exactly, otherwise the number of conjugate gradient steps, which
-        start from what `out` and `out_bias` hold.
+        start from what `out` and `out_bias` hold. Rows of more than about a thousand
+        ratings are solved exactly up to rank 128, as that is cheaper.
     squares : ndarray, shape (k,)
         Mean square of each column of `factors`, for the preconditioner.
     errors : bool
@@ -804,7 +808,7 @@ def solve_rows(
             continue
         times = out.dtype.type(n if weighted else 1)
         row_reg, row_bias_reg = reg * times, bias_reg * times
-        if steps > 0:
+        if steps > 0 and (n <= o.size or k > CG_RANK):
             ok = 1
             solved = np.float64(_conjugate_gradients(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
