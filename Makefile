@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 SITE := _build/html/book/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv')
 
-.PHONY: help book test lab lock clean
+.PHONY: help book test lab bench lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
+	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make lock   resolve requirements.lock again"
 	@echo "make clean  remove the built book and its execution cache"
@@ -47,6 +48,19 @@ test: book
 	$(BIN)/python -m pytest -n 2 -m "not site and not browser"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
 	$(BIN)/python -m pytest -m "site or browser" tests
+
+# ---- benchmarks -------------------------------------------------------------
+
+# The peers want other versions of common packages than the book, so they get their own environment.
+.venv-bench/.installed: pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	@touch $@
+
+bench: $(VENV)/.installed .venv-bench/.installed
+	$(BIN)/python benchmarks/loading.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
+	.venv-bench/bin/python benchmarks/neighbors.py
 
 # ---- housekeeping -----------------------------------------------------------
 
