@@ -303,6 +303,8 @@ def speed(shape, rounds, contenders, ranks, old, save, threads=2):
                 own.append(result[str(rank)])
                 row = {"model": name, "family": family, "rank": rank, "runs": len(own)}
                 row |= {key: round(median(run[key] for run in own), 4) for key in own[0]}
+                # A difference of two times under load can come out negative; then it says nothing.
+                row["wall"] = row["wall"] if row["wall"] > 0 else None
                 row |= {"date": time.strftime("%Y-%m-%d"), "load_average": round(os.getloadavg()[0], 1)}
                 if name == "ours":
                     row["gflops_per_cpu_second"] = round(operations(shape, rank) / row["cpu"] / 1e9, 1)

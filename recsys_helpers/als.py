@@ -35,7 +35,7 @@ CHUNK_WORK = 2e7
 
 
 class BiasedALS(Recommender):
-    r"""Biases and taste: :math:`\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i`, fitted by alternating least squares.
+    r"""Biases and taste, :math:`\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i`, by alternating least squares.
 
     The model minimizes
 
@@ -202,7 +202,9 @@ class BiasedALS(Recommender):
         check = None if validation is None else (self._pair_codes(validation), validation.values)
         history, best, kept = [], None, None
         start = time.perf_counter()
-        with tqdm(total=self.n_sweeps, desc="BiasedALS", delay=2, leave=False, disable=not self.verbose) as bar:
+        with tqdm(
+            total=self.n_sweeps, desc="BiasedALS", delay=2, leave=False, disable=not self.verbose
+        ) as bar:
             for sweep in range(1, self.n_sweeps + 1):
                 self._solve_items(ratings, prior)
                 if genres is not None:
@@ -253,7 +255,9 @@ class BiasedALS(Recommender):
                 if check_non_negative(name, getattr(self, name)) == 0:
                     raise ValueError(f"{name}: got 0; expected a number above 0")
             if ratings.movies is None or "genres" not in ratings.movies.columns:
-                raise ValueError("genres: got True, but the ratings carry no movies table with a column genres")
+                raise ValueError(
+                    "genres: got True, but the ratings carry no movies table with a column genres"
+                )
 
     def _solve_items(self, ratings, prior):
         return self._half_sweep(
@@ -586,7 +590,9 @@ class BiasedALS(Recommender):
             version = int(about["version"])
         except FileNotFoundError:
             raise
-        except (ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
+        except (
+            ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, zipfile.BadZipFile
+        ) as error:  # fmt: skip
             raise ValueError(
                 f"{path}: not a file of BiasedALS.save, or a damaged one ({type(error).__name__}: {error}); "
                 "fit the model again, or fetch the file again"

@@ -325,7 +325,8 @@ def _errors(typingctx, a, block, ld, n_groups, n_vectors, x, bias, target, out):
     """a[out:] = target - bias - block @ x for n_groups * W rows of the block, all of them in a."""
 
     def codegen(context, builder, signature, args):
-        v, (a, block, ld, n_groups, n_vectors, x, bias, target, out) = _unpack(context, builder, signature, args)
+        v, values = _unpack(context, builder, signature, args)
+        a, block, ld, n_groups, n_vectors, x, bias, target, out = values
         add, mul, i64, w = builder.add, builder.mul, ld.type, v.w
         bias = v.splat(bias)
 
@@ -411,7 +412,9 @@ def _prefetch(typingctx, a, a0, count):
 # A thread works in one flat array; where its parts lie is a tuple of offsets, which
 # costs nothing to hand on (an array in a tuple would be reference-counted).
 
-_Parts = namedtuple("_Parts", "kq ld size x pair target zeros error m comp multipliers transposed scale solution end")
+_Parts = namedtuple(
+    "_Parts", "kq ld size x pair target zeros error m comp multipliers transposed scale solution end"
+)
 
 
 @njit(cache=True)
