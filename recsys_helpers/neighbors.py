@@ -426,7 +426,7 @@ class UserKNN(_Neighborhood):
     """Predict a rating from what the most similar users gave to the same film.
 
     Parameters, attributes, formulas and sources are those of `ItemKNN` with users and items
-    exchanged: neighbors_ and similarities_ have a row for each of the m users, "centered_cosine"
+    exchanged: ``neighbors_`` and ``similarities_`` have a row for each of the m users, "centered_cosine"
     takes off the users' means, "adjusted_cosine" the films', and center="mean" or "zscore" is
     about the user's own mean (Resnick et al. 1994; Herlocker et al. 1999).
 
