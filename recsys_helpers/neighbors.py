@@ -29,13 +29,13 @@ class _Neighborhood(Recommender):
         self,
         n_neighbors=40,
         *,
-        similarity="centered_cosine",
+        similarity="cosine",
         center="baseline",
-        shrink=50.0,
+        shrink=0.0,
         min_support=1,
         min_similarity=0.0,
         min_neighbors=1,
-        graph_size=500,
+        graph_size=2000,
         baseline=None,
         verbose=True,
     ):
@@ -289,6 +289,9 @@ class ItemKNN(_Neighborhood):
     verbose : bool
         Show a progress bar when the graph takes long.
 
+    The defaults came first in a threefold cross-validation on the training part of the embedded
+    MovieLens data (similarity, shrink, graph_size and n_neighbors varied).
+
     Attributes
     ----------
     neighbors_ : ndarray of int32, shape (n, K)
@@ -426,7 +429,7 @@ class UserKNN(_Neighborhood):
     """Predict a rating from what the most similar users gave to the same film.
 
     Parameters, attributes, formulas and sources are those of `ItemKNN` with users and items
-    exchanged: neighbors_ and similarities_ have a row for each of the m users, "centered_cosine"
+    exchanged: ``neighbors_`` and ``similarities_`` have a row for each of the m users, "centered_cosine"
     takes off the users' means, "adjusted_cosine" the films', and center="mean" or "zscore" is
     about the user's own mean (Resnick et al. 1994; Herlocker et al. 1999).
 
