@@ -10,7 +10,7 @@ predict   100,000 pairs on the same data
 growth    the graph of 200,948 x 84,432 films, for an eighth up to all of 32,000,000 ratings, each in
           a fresh process, of which the peak memory is taken
 accuracy  5 folds of the embedded data, each library with the same number of settings tried on a
-          part of the first training fold
+          held-out fifth of each training part
 
 Rounds interleave what is compared, after one round that is not counted; figures are medians. CPU seconds
 are those of all threads of the process. Results go to benchmarks/results/neighbors.json.
@@ -209,7 +209,7 @@ def predict_part():
     pairs = list(test.to_frame()[["userId", "movieId", "rating"]].itertuples(index=False, name=None))
     own = {
         f"ItemKNN, graph_size={size}": ItemKNN(
-            40, similarity="pearson_baseline", graph_size=size, verbose=False
+            40, similarity="pearson_baseline", shrink=50, graph_size=size, verbose=False
         ).fit(train)
         for size in (50, 500)
     }
@@ -220,7 +220,7 @@ def predict_part():
     asked = {u: ItemList(item_ids=f["movieId"].to_numpy()) for u, f in test.to_frame().groupby("userId")}
     contestants = {name: lambda m=model: m.predict(test) for name, model in own.items()}
     contestants["UserKNN, graph_size=500"] = lambda: user.predict(test)
-    user = UserKNN(40, graph_size=500, verbose=False).fit(train)
+    user = UserKNN(40, similarity="centered_cosine", shrink=50, graph_size=500, verbose=False).fit(train)
 
     def lenskit_scores():
         for u, items in asked.items():
@@ -254,7 +254,9 @@ def growth_child(share):
     out["vector_steps_per_cpu_second"] = grouped / cpu
     out["peak_gb_graph"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     if share == 1:
-        out["fit_wall"], out["fit_cpu"], model = timed(lambda: item_knn().fit(ratings))
+        out["fit_wall"], out["fit_cpu"], model = timed(
+            lambda: item_knn(similarity="centered_cosine", shrink=50).fit(ratings)
+        )
         out["fit_stages"] = model.history_
         out["peak_gb_fit"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         out["dense_matrix_gb"] = 4 * ratings.n_items**2 / 1e9
@@ -273,61 +275,78 @@ def growth_part():
 
 
 def accuracy_part():
-    """RMSE over 5 folds, the settings of each library chosen among 12 on the first fold."""
+    """RMSE over 5 folds; for each, every library chooses among 12 settings on a held-out fifth of the training part.
+
+    A fit serves all numbers of neighbors: the functions yield (setting, predictions).
+    """
     from lenskit.data import ItemList, RecQuery
     from lenskit.knn import ItemKNNScorer
     from surprise import KNNBaseline
 
+    ks = (20, 40, 80)
+
+    def ours(train, test, kinds):
+        for similarity, shrink in kinds:
+            model = ItemKNN(ks[0], similarity=similarity, shrink=shrink, graph_size=2000, verbose=False)
+            model.fit(train)
+            for k in ks:
+                yield (similarity, shrink, k), model.set_params(n_neighbors=k).predict(test)
+
+    def surprise(train, test, kinds):
+        rows = list(test.to_frame()[["userId", "movieId"]].itertuples(index=False, name=None))
+        for similarity, shrink in kinds:
+            options = {"name": similarity, "user_based": False} | ({"shrinkage": shrink} if shrink else {})
+            model = KNNBaseline(sim_options=options, bsl_options={"method": "als"}, verbose=False)
+            model.fit(surprise_trainset(train))
+            for k in ks:
+                model.k = k
+                yield (similarity, shrink, k), np.array([model.predict(u, i, clip=False).est for u, i in rows])
+
+    def lenskit(train, test, kinds):
+        fallback = BiasModel().fit(train).predict(test)  # where it gives no prediction
+        frame, log = test.to_frame(), train.to_frame()
+        asked = {u: rows for u, rows in frame.groupby("userId").indices.items() if u in set(log["userId"])}
+        films, queries = frame["movieId"].to_numpy(), {}
+        for u, own in log.groupby("userId"):
+            history = ItemList(item_ids=own["movieId"].to_numpy(), rating=own["rating"].to_numpy())
+            queries[u] = RecQuery(user_id=u, user_items=history)
+        for save_nbrs, min_nbrs in kinds:
+            model = ItemKNNScorer(max_nbrs=ks[0], min_nbrs=min_nbrs, save_nbrs=save_nbrs)
+            model.train(lenskit_dataset(train))
+            for k in ks:
+                model.config.max_nbrs = k
+                out = fallback.copy()
+                for u, rows in asked.items():
+                    scores = model(queries[u], ItemList(item_ids=films[rows])).scores()
+                    out[rows] = np.where(np.isnan(scores), out[rows], scores)
+                yield (save_nbrs, min_nbrs, k), out
+
+    libraries = {
+        "ItemKNN": (
+            ours,
+            [("cosine", 0), ("centered_cosine", 50), ("adjusted_cosine", 50), ("pearson_baseline", 100)],
+        ),
+        "LensKit ItemKNN": (lenskit, [(save, low) for save in (None, 500) for low in (1, 2)]),
+        "Surprise KNNBaseline (items)": (
+            surprise,
+            [("msd", 0), ("cosine", 0), ("pearson_baseline", 20), ("pearson_baseline", 100)],
+        ),
+    }
     ratings = load_movielens("latest-small")
     fold = np.random.default_rng(0).permutation(len(ratings)) % 5
-    inner_train, inner_test = splits.random_holdout(ratings[fold != 0], test_fraction=0.2, seed=1)
-
-    def ours(train, test, similarity, shrink, k):
-        model = ItemKNN(k, similarity=similarity, shrink=shrink, graph_size=2000, verbose=False)
-        return model.fit(train).predict(test)
-
-    def surprise(train, test, similarity, shrink, k):
-        options = {"name": similarity, "user_based": False} | ({"shrinkage": shrink} if shrink else {})
-        model = KNNBaseline(k=k, sim_options=options, bsl_options={"method": "als"}, verbose=False)
-        model.fit(surprise_trainset(train))
-        rows = test.to_frame()[["userId", "movieId"]].itertuples(index=False, name=None)
-        return np.array([model.predict(u, i, clip=False).est for u, i in rows])
-
-    def lenskit(train, test, save_nbrs, min_nbrs, k):
-        model = ItemKNNScorer(max_nbrs=k, min_nbrs=min_nbrs, save_nbrs=save_nbrs)
-        model.train(lenskit_dataset(train))
-        out = BiasModel().fit(train).predict(test)  # where it gives no prediction
-        frame = test.to_frame()
-        history = dict(iter(train.to_frame().groupby("userId")))
-        for u, rows in frame.groupby("userId").indices.items():
-            if u in history:
-                own = history[u]
-                query = RecQuery(
-                    user_id=u,
-                    user_items=ItemList(item_ids=own["movieId"].to_numpy(), rating=own["rating"].to_numpy()),
-                )
-                scores = model(query, ItemList(item_ids=frame["movieId"].to_numpy()[rows])).scores()
-                out[rows] = np.where(np.isnan(scores), out[rows], scores)
-        return out
-
-    ks = (20, 40, 80)
-    kinds = [("cosine", 0), ("centered_cosine", 50), ("adjusted_cosine", 50), ("pearson_baseline", 100)]
-    surprise_kinds = [("cosine", 0), ("msd", 0), ("pearson_baseline", 20), ("pearson_baseline", 100)]
-    grids = {
-        "ItemKNN": (ours, [(*kind, k) for kind in kinds for k in ks]),
-        "Surprise KNNBaseline (items)": (surprise, [(*kind, k) for kind in surprise_kinds for k in ks]),
-        "LensKit ItemKNN": (lenskit, [(save, low, k) for save in (None, 500) for low in (1, 2) for k in ks]),
-    }
-    out = {"folds": 5, "settings_tried_each": 12}
-    for name, (function, grid) in grids.items():
-        inner = [rmse(inner_test.values, function(inner_train, inner_test, *setting)) for setting in grid]
-        best = grid[int(np.argmin(inner))]
-        folds = []
+    out = {"data": repr(ratings), "folds": 5, "settings_tried_each": 12}
+    for name, (predictions, kinds) in libraries.items():
+        settings, errors = [], []
         for f in range(5):
             train, test = ratings[fold != f], ratings[fold == f]
-            folds.append(rmse(test.values, function(train, test, *best)))
-        out[name] = {"setting": best, "rmse": float(np.mean(folds)), "folds": folds, "inner": min(inner)}
-        print(f"  {name:30s} {out[name]['rmse']:.4f}  {best}", flush=True)
+            inner, held = splits.random_holdout(train, test_fraction=0.2, seed=1)
+            tried = {setting: rmse(held.values, p) for setting, p in predictions(inner, held, kinds)}
+            settings.append(min(tried, key=tried.get))
+            again = dict(predictions(train, test, [settings[-1][:2]]))
+            errors.append(rmse(test.values, again[settings[-1]]))
+        spread = float(np.std(errors, ddof=1) / np.sqrt(5))
+        out[name] = {"rmse": float(np.mean(errors)), "se": spread, "folds": errors, "settings": settings}
+        print(f"  {name:30s} {out[name]['rmse']:.4f} ± {spread:.4f}  {settings}", flush=True)
     return out
 
 
@@ -342,7 +361,7 @@ def main():
     for part in options.parts:
         print(part, flush=True)
         measured = globals()[f"{part}_part"]()
-        measured["load_average"] = os.getloadavg()
+        measured |= {"date": time.strftime("%Y-%m-%d"), "load_average": os.getloadavg()}
         result[part] = measured
         packages = ("numpy", "numba", "scipy", "scikit-learn", "scikit-surprise", "lenskit", "implicit", "pandas")
         result["machine"] = {

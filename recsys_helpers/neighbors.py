@@ -29,13 +29,13 @@ class _Neighborhood(Recommender):
         self,
         n_neighbors=40,
         *,
-        similarity="centered_cosine",
+        similarity="cosine",
         center="baseline",
-        shrink=50.0,
+        shrink=0.0,
         min_support=1,
         min_similarity=0.0,
         min_neighbors=1,
-        graph_size=500,
+        graph_size=2000,
         baseline=None,
         verbose=True,
     ):
@@ -288,6 +288,9 @@ class ItemKNN(_Neighborhood):
         the fallback; by default BiasModel().
     verbose : bool
         Show a progress bar when the graph takes long.
+
+    The defaults came first in a threefold cross-validation on the training part of the embedded
+    MovieLens data (similarity, shrink, graph_size and n_neighbors varied).
 
     Attributes
     ----------
