@@ -47,7 +47,7 @@ lab: $(VENV)/.installed
 test: book
 	$(BIN)/python -m pytest -n 2 -m "not site and not browser"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
-	$(BIN)/python -m pytest -m "site or browser" tests
+	$(BIN)/python -m pytest -n 2 -m "site or browser" tests
 
 # ---- benchmarks -------------------------------------------------------------
 
