@@ -67,7 +67,7 @@ bench: $(VENV)/.installed .venv-bench/.installed
 # One resolution for every system and every Python from 3.11 on.
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile requirements.txt pyproject.toml --extra test --universal --python-version 3.11 \
+	$(BIN)/uv pip compile requirements.txt pyproject.toml --extra test --extra app --extra gradient --universal --python-version 3.11 \
 	  --no-emit-package recsys-helpers --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" -o requirements.lock
 
