@@ -3,7 +3,8 @@
     python benchmarks/als.py                 # everything; writes results/als.json
     python benchmarks/als.py ml1m accuracy   # some parts; the others keep their results
 
-Parts: ml1m and 32m (speed on synthetic ratings of those shapes), threads, accuracy. The peers
+Parts: ml1m and 32m (speed on synthetic ratings of those shapes), threads, cg (the error that three
+conjugate-gradient steps leave), accuracy. The peers
 come from the extra [bench]; they may live in another environment, whose interpreter is named
 by BENCH_PYTHON. What cannot be imported there is left out and listed.
 
@@ -44,7 +45,7 @@ CONTENDERS = {
     "libmf": ("sgd", (64,), (64,)),
     "surprise": ("sgd", (64,), ()),
 }
-PARTS = ("ml1m", "32m", "threads", "accuracy")
+PARTS = ("ml1m", "32m", "threads", "cg", "accuracy")
 # Sweeps of the short and of the long fit.
 SWEEPS = {"ml1m": (1, 3), "32m": (1, 2)}
 
@@ -178,7 +179,7 @@ def measure(name, shape, ranks, threads):
             "fit_wall": wall[1],
         }
         if name == "ours":
-            out[rank]["sgemm_gflops"] = _sgemm()
+            out[rank] |= {"sgemm_gflops": _sgemm(), "copy_gb_per_second": _copy()}
         out[rank]["peak_mb"] = _peak()
         out[rank]["rss_before_mb"] = before
     return out
@@ -243,6 +244,20 @@ def _sgemm():
             start = time.process_time()
             a @ a
             rates.append(2 * len(a) ** 3 / (time.process_time() - start) / 1e9)
+    return median(rates)
+
+
+def _copy():
+    """GB that one thread reads and writes for each CPU second of copying a large array."""
+    import numpy as np
+
+    a = np.zeros(64_000_000, dtype=np.float32)
+    b = np.ones_like(a)
+    rates = []
+    for _ in range(5):
+        start = time.process_time()
+        np.copyto(b, a)
+        rates.append(2 * a.nbytes / (time.process_time() - start) / 1e9)
     return median(rates)
 
 
@@ -319,29 +334,107 @@ def speed(shape, rounds, contenders, ranks, old, save, threads=2):
 
 
 def threads_part(rounds):
-    """How much faster two threads are than one."""
+    """How much faster two threads are than one: medians of the sweeps of interleaved fits."""
+    import numpy as np
+
     make_data("ml1m")
-    rows = []
+    runs = {rank: {1: [], 2: []} for rank in (64, 128)}
     for _ in range(rounds):
-        one, two = (child("--measure", "ours", "ml1m", "64,128", t) for t in (1, 2))
-        rows.append({f"{c}_{r}": one[r][c] / two[r][c] for r in ("64", "128") for c in ("wall", "cpu")})
-    return {
-        "one_over_two_threads": {key: round(median(row[key] for row in rows), 3) for key in rows[0]},
-        "best": {key: round(max(row[key] for row in rows), 3) for key in rows[0]},
-    }
+        for rank, threads in runs.items():
+            for count, seconds in threads.items():
+                seconds += child("--sweeps", "ours", "ml1m", rank, count)["seconds"]
+    rows = []
+    for rank, threads in runs.items():
+        one, two = (float(np.median(threads[count])) for count in (1, 2))
+        rows.append(
+            {
+                "rank": rank,
+                "sweeps": len(threads[1]),
+                "one_thread": round(one, 4),
+                "two_threads": round(two, 4),
+                "ratio": round(one / two, 2),
+            }
+        )
+    return {"data": "ml1m", "rows": rows}
+
+
+def sweeps(name, shape, rank, threads):
+    """Wall seconds of each of twenty sweeps of one fit, the first left out."""
+    import numpy as np
+
+    data = [np.load(TMP / f"{shape}-{part}.npy") for part in ("users", "items", "values")]
+    fit = MAKERS[name](*data, threads)
+    fit(1, rank)
+    return {"seconds": fit(21, rank).history_["seconds"].tolist()[1:]}
+
+
+def cg_part():
+    """Test RMSE after ten sweeps at equal rank and penalty: exact, and three conjugate-gradient steps."""
+    import numpy as np
+
+    from recsys_helpers import splits, synthetic_ratings
+
+    ratings = synthetic_ratings(*SHAPES["ml1m"], seed=0)
+    train, test = splits.random_holdout(ratings, 0.1, seed=0)
+    TMP.mkdir(exist_ok=True)
+    path = TMP / "cg.npz"
+    np.savez(
+        path,
+        **{f"{key}_{field}": getattr(part, field) for key, part in (("train", train), ("test", test))
+           for field in ("user_codes", "item_codes", "values")},
+    )  # fmt: skip
+    rows = []
+    for name in ("ours", "ours-cg", "cmfrec", "cmfrec-cg"):
+        result = child("--cg", name, path)
+        print(f"cg {name}: {json.dumps(result)}", flush=True)
+        if "error" not in result:
+            rows += [{"model": name, "rank": int(rank), "rmse": value} for rank, value in result.items()]
+    return {"data": "ml1m, a tenth held out", "sweeps": 10, "reg": 30.0, "bias_reg": 3.0, "rows": rows}
+
+
+def cg_error(name, path):
+    import numpy as np
+
+    family, _, solver = name.partition("-")
+    with np.load(path) as file:
+        (train, test) = (
+            [file[f"{key}_{field}"] for field in ("user_codes", "item_codes", "values")]
+            for key in ("train", "test")
+        )
+    shape = SHAPES["ml1m"][:2]
+    run = {"ours": _accuracy_ours, "cmfrec": _accuracy_cmfrec}[family]
+    options = {"n_sweeps": 10, "cg": solver == "cg"}
+
+    def rmse(rank):
+        predicted = run(*train, *test[:2], shape, rank, 30.0, 3.0, **options)
+        return round(float(np.sqrt(np.mean((predicted - test[2]) ** 2))), 5)
+
+    return {rank: rmse(rank) for rank in (32, 64, 128)}
 
 
 def accuracy_part(n_folds=5):
-    """Test RMSE on the embedded data: same folds, the same number of settings tried for each."""
+    """Test RMSE on embedded and synthetic ratings: same folds, as many settings tried for each."""
+    from recsys_helpers import load_movielens, synthetic_ratings
+
+    data = {
+        "latest-small": load_movielens("latest-small"),
+        "synthetic": synthetic_ratings(943, 1_682, 100_000, seed=1),
+    }
+    return {
+        "folds": n_folds,
+        "rows": [row for name in data for row in accuracy_on(name, data[name], n_folds)],
+    }
+
+
+def accuracy_on(data, ratings, n_folds):
     import numpy as np
 
-    from recsys_helpers import load_movielens, splits
+    from recsys_helpers import splits
 
-    ratings = load_movielens("latest-small")
     scores = {}
     for number, (train, test) in enumerate(splits.k_fold(ratings, n_folds, seed=0)):
         inner = splits.random_holdout(train, 0.1, seed=number)
-        path = TMP / f"fold{number}.npz"
+        path = TMP / f"{data}-fold{number}.npz"
         TMP.mkdir(exist_ok=True)
         parts = {"train": train, "test": test, "inner": inner.train, "validation": inner.test}
         np.savez(
@@ -349,13 +442,14 @@ def accuracy_part(n_folds=5):
             **{f"{key}_{field}": getattr(part, field) for key, part in parts.items()
                for field in ("user_codes", "item_codes", "values")},
         )  # fmt: skip
-        for name in ("ours", "cmfrec", "lenskit", "surprise"):
+        for name in ACCURACY:
             result = child("--accuracy", name, path)
-            print(f"fold {number} {name}: {json.dumps(result)}", flush=True)
+            print(f"{data} fold {number} {name}: {json.dumps(result)}", flush=True)
             if "error" not in result:
                 scores.setdefault(name, []).append(result)
-    rows = [
+    return [
         {
+            "data": data,
             "model": name,
             "rmse": round(float(np.mean([r["rmse"] for r in runs])), 4),
             "se_over_folds": round(float(np.std([r["rmse"] for r in runs], ddof=1) / len(runs) ** 0.5), 4),
@@ -364,11 +458,10 @@ def accuracy_part(n_folds=5):
         }
         for name, runs in scores.items()
     ]
-    return {"data": "latest-small", "folds": n_folds, "rows": rows}
 
 
 def accuracy(name, path):
-    """Choose among nine settings on validation, refit on train, score on test."""
+    """Choose among the settings on validation, refit on train, score on test."""
     import numpy as np
 
     with np.load(path) as file:
@@ -387,25 +480,33 @@ def accuracy(name, path):
     return {"rmse": score(parts["train"], parts["test"], chosen), "chosen": chosen, "tried": len(grid)}
 
 
-def _accuracy_ours(users, items, values, test_users, test_items, shape, rank, reg, bias_reg):
+def _accuracy_ours(
+    users, items, values, test_users, test_items, shape, rank, reg, bias_reg, n_sweeps=30, cg=False
+):
     import numpy as np
 
     from recsys_helpers import BiasedALS
     from recsys_helpers.ratings import Ratings
 
     ids = np.arange(shape[0]), np.arange(shape[1])
-    model = BiasedALS(rank, reg, bias_reg=bias_reg, n_sweeps=30, verbose=False)
+    solver = "cg" if cg else "cholesky"
+    model = BiasedALS(rank, reg, bias_reg=bias_reg, n_sweeps=n_sweeps, solver=solver, verbose=False)
     model.fit(Ratings(users, items, values, None, *ids))
     return model.predict(Ratings(test_users, test_items, np.ones(len(test_users)), None, *ids))
 
 
-def _accuracy_cmfrec(users, items, values, test_users, test_items, shape, rank, reg, bias_reg):
+def _accuracy_cmfrec(
+    users, items, values, test_users, test_items, shape, rank, reg, bias_reg, n_sweeps=30, cg=False
+):
     import numpy as np
     from cmfrec import CMF
     from scipy.sparse import coo_matrix
 
     penalties = np.array([bias_reg, bias_reg, reg, reg, reg, reg])
-    model = CMF(k=rank, lambda_=penalties, niter=30, use_cg=False, nthreads=2, verbose=False, random_state=0)
+    model = CMF(
+        k=rank, lambda_=penalties, niter=n_sweeps, use_cg=cg, max_cg_steps=3, finalize_chol=not cg,
+        nthreads=2, verbose=False, random_state=0,
+    )  # fmt: skip
     model.fit(coo_matrix((values, (users, items)), shape=shape))
     return model.predict(test_users, test_items)
 
@@ -446,10 +547,10 @@ def _grid(*axes):
 
 
 ACCURACY = {
-    "ours": (_grid([64], [8.0, 11.0, 15.0], [2.0, 3.0, 5.0]), _accuracy_ours),
-    "cmfrec": (_grid([64], [8.0, 11.0, 15.0], [2.0, 3.0, 5.0]), _accuracy_cmfrec),
-    "lenskit": (_grid([32], [0.1, 0.2, 0.3], [3.0, 5.0, 8.0]), _accuracy_lenskit),
-    "surprise": (_grid([64], [0.05, 0.08, 0.12], [0.005, 0.01, 0.02]), _accuracy_surprise),
+    "ours": (_grid([64], [6.0, 9.0, 13.0, 20.0], [2.0, 3.0, 5.0]), _accuracy_ours),
+    "cmfrec": (_grid([64], [6.0, 9.0, 13.0, 20.0], [2.0, 3.0, 5.0]), _accuracy_cmfrec),
+    "lenskit": (_grid([32], [0.1, 0.2, 0.4, 0.8], [3.0, 5.0, 8.0]), _accuracy_lenskit),
+    "surprise": (_grid([64], [0.03, 0.06, 0.1, 0.15], [0.005, 0.01, 0.02]), _accuracy_surprise),
 }
 
 
@@ -472,7 +573,9 @@ def machine():
 
     from recsys_helpers import __version__
 
-    peers = json.loads(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout)
+    peers = json.loads(
+        subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": cpu,
@@ -480,22 +583,42 @@ def machine():
         "load_average": [round(x, 2) for x in os.getloadavg()],
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {"recsys_helpers": __version__, "numpy": numpy.__version__, "numba": numba.__version__, **peers},
+        "versions": {
+            "recsys_helpers": __version__,
+            "numpy": numpy.__version__,
+            "numba": numba.__version__,
+            **peers,
+        },
     }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", default=[], help=f"{PARTS}; default all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", help="for example ours,lenskit; default all")
     parser.add_argument("--ranks", help="for example 64; default all")
-    parser.add_argument("--measure", nargs=4, metavar=("NAME", "SHAPE", "RANKS", "THREADS"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--measure", nargs=4, metavar=("NAME", "SHAPE", "RANKS", "THREADS"), help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--sweeps", nargs=4, metavar=("NAME", "SHAPE", "RANK", "THREADS"), help=argparse.SUPPRESS
+    )
+    parser.add_argument("--cg", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     parser.add_argument("--accuracy", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name, shape, ranks, threads = options.measure
         print("\n" + json.dumps(measure(name, shape, [int(r) for r in ranks.split(",")], int(threads))))
+        return
+    if options.sweeps:
+        name, shape, rank, threads = options.sweeps
+        print("\n" + json.dumps(sweeps(name, shape, int(rank), int(threads))))
+        return
+    if options.cg:
+        print("\n" + json.dumps(cg_error(*options.cg)))
         return
     if options.accuracy:
         print("\n" + json.dumps(accuracy(*options.accuracy)))
@@ -518,6 +641,8 @@ def main():
 
         if part == "threads":
             save(threads_part(options.rounds))
+        elif part == "cg":
+            save(cg_part())
         elif part == "accuracy":
             save(accuracy_part())
         else:

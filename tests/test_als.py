@@ -101,6 +101,19 @@ def test_conjugate_gradients_reach_the_exact_solution():
     assert errors[2] < 1e-9
 
 
+def test_the_kernel_for_narrower_vectors_agrees_too():
+    """What a machine without AVX-512 runs, here by Numba's own switch for the target."""
+    tests = ("rows_agree_with_normal_equations", "conjugate_gradients_reach_the_exact_solution")
+    env = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    width = "from recsys_helpers.kernels import als; print(als.VECTOR_BYTES)"
+    done = subprocess.run([sys.executable, "-c", width], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "32"
+    chosen = [f"{__file__}::test_{name}" for name in tests]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_float32_sums_of_many_ratings_keep_their_digits():
     """60,000 ratings: block sums with compensation, against one running float32 sum."""
     rng = np.random.default_rng(2)

@@ -33,11 +33,20 @@ from collections import namedtuple
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_AVX512 = llvm.get_host_cpu_features().get("avx512f", False)
+
+
+def _compiles_for_avx512():
+    """Whether Numba's target has 64-byte vectors: this machine, unless its settings name another."""
+    if config.CPU_FEATURES is not None:
+        return "+avx512f" in config.CPU_FEATURES
+    return config.CPU_NAME != "generic" and llvm.get_host_cpu_features().get("avx512f", False)
+
+
+_AVX512 = _compiles_for_avx512()
 VECTOR_BYTES = 64 if _AVX512 else 32  # elsewhere LLVM splits 32 bytes into what the machine has
 MR = 8 if _AVX512 else 4  # rows of a tile: MR x 3 sums, 3 vectors and 1 scalar fit in the registers
 
