@@ -496,7 +496,7 @@ def _accuracy_ours(
 
 
 def _accuracy_cmfrec(
-    users, items, values, test_users, test_items, shape, rank, reg, bias_reg, n_sweeps=30, cg=False
+    users, items, values, test_users, test_items, shape, rank, reg, bias_reg, n_sweeps=30, cg=True
 ):
     import numpy as np
     from cmfrec import CMF
@@ -504,7 +504,7 @@ def _accuracy_cmfrec(
 
     penalties = np.array([bias_reg, bias_reg, reg, reg, reg, reg])
     model = CMF(
-        k=rank, lambda_=penalties, niter=n_sweeps, use_cg=cg, max_cg_steps=3, finalize_chol=not cg,
+        k=rank, lambda_=penalties, niter=n_sweeps, use_cg=cg, max_cg_steps=3, finalize_chol=False,
         nthreads=2, verbose=False, random_state=0,
     )  # fmt: skip
     model.fit(coo_matrix((values, (users, items)), shape=shape))

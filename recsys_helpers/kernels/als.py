@@ -52,8 +52,9 @@ MR = 8 if _AVX512 else 4  # rows of a tile: MR x 3 sums, 3 vectors and 1 scalar 
 
 STORE, ADD, SUBTRACT = 0, 1, 2
 # Bytes of factors that are gathered at a time. The Gram matrix wants them in the first-level
-# cache; conjugate gradients want a whole row of ratings, as they pass over it several times.
-GRAM_BLOCK, CG_BLOCK = 1 << 15, 1 << 18
+# cache; conjugate gradients want a whole row of ratings in the second-level one, as they pass
+# over it several times.
+GRAM_BLOCK, CG_BLOCK = 1 << 15, 1 << 20
 # A row that does not fit would be fetched from memory once a step. Up to this rank it costs less
 # to fetch it once, for its Gram matrix, and the solution is exact.
 CG_RANK = 128
@@ -784,7 +785,7 @@ def solve_rows(
         What the regularization pulls towards; a row without ratings gets just that.
     steps : int
         0 solves exactly, otherwise the number of conjugate gradient steps, which
-        start from what `out` and `out_bias` hold. Rows of more than about a thousand
+        start from what `out` and `out_bias` hold. Rows of more than some thousand
         ratings are solved exactly up to rank 128, as that is cheaper.
     squares : ndarray, shape (k,)
         Mean square of each column of `factors`, for the preconditioner.
