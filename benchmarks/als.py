@@ -407,7 +407,8 @@ def cg_error(name, path):
 
     def rmse(rank):
         predicted = run(*train, *test[:2], shape, rank, 30.0, 3.0, **options)
-        return round(float(np.sqrt(np.mean((predicted - test[2]) ** 2))), 5)
+        error = float(np.sqrt(np.mean((predicted - test[2]) ** 2)))
+        return round(error, 5) if np.isfinite(error) else None  # one that diverged
 
     return {rank: rmse(rank) for rank in (32, 64, 128)}
 
