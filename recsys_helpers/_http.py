@@ -7,20 +7,28 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from . import __version__
 from .api import MAX_BODY, MAX_FILMS, MAX_RATINGS, MAX_REASONS, OutOfScaleError, UnknownError
 from .feedback import SESSION, FeedbackFileError
 
+
+def _whole(value):
+    """JSON knows one kind of number: 2.0 is the whole number 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 LARGEST = 999_999_999  # of an id; the largest in MovieLens has six digits
 
 Stars = Annotated[float, Field(ge=0.5, le=5, multiple_of=0.5, description="Half-star rating.")]
-MovieId = Annotated[int, Field(ge=0, le=LARGEST)]
+WHOLE = BeforeValidator(_whole)
+MovieId = Annotated[int, Field(ge=0, le=LARGEST), WHOLE]
 MovieKey = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})$")]
 Session = Annotated[str, Field(pattern=SESSION, description="A session: 8 to 64 characters.")]
-UserId = Annotated[int, Field(ge=0, le=LARGEST, description="A userId of the data.")]
+UserId = Annotated[int, Field(ge=0, le=LARGEST, description="A userId of the data."), WHOLE]
 User = Annotated[
     str,
     Query(
@@ -28,22 +36,30 @@ User = Annotated[
         description="A userId of the data, or a session: 8 to 64 characters, the first a letter.",
     ),
 ]
-N = Annotated[int, Field(ge=1, le=MAX_FILMS, description="How many films.")]
+N = Annotated[int, Field(ge=1, le=MAX_FILMS, description="How many films."), WHOLE]
 MinRatings = Annotated[
-    int, Field(ge=0, le=LARGEST, description="Leave out films with fewer ratings in the data.")
+    int, Field(ge=0, le=LARGEST, description="Leave out films with fewer ratings in the data."), WHOLE
 ]
 NReasons = Annotated[
-    int, Field(ge=0, le=MAX_REASONS, description="How many of the person's ratings explain each film.")
+    int,
+    Field(ge=0, le=MAX_REASONS, description="How many of the person's ratings explain each film."),
+    WHOLE,
 ]
 StarsByMovie = Annotated[
-    dict[MovieKey, Stars], Field(max_length=MAX_RATINGS, description="Stars by movieId.")
+    dict[MovieKey, Stars],
+    Field(
+        max_length=MAX_RATINGS,
+        description="Stars by movieId.",
+        # Pydantic refuses keys of another form, but its schema does not say so.
+        json_schema_extra={"additionalProperties": False},
+    ),
 ]
 
 
 class Body(BaseModel):
-    """What comes in: unknown fields are refused, so that a misspelled one is noticed."""
+    """What comes in. Unknown fields are refused, so that a misspelled one is noticed; "1" is not 1."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RecommendBody(Body):
@@ -146,6 +162,7 @@ class Problem(BaseModel):
     details: list[str] = []
 
 
+NO_JSON = "body: got no valid JSON; expected a JSON object"
 PROBLEMS = {
     400: "The body is no JSON.",
     404: "No such user or film.",
@@ -293,19 +310,27 @@ def _problem(status, error, details=(), headers=None):
 async def _invalid(request: Request, error: RequestValidationError):
     """Say where, what came and what is expected; ASCII and short, whatever came."""
     if any(e["type"] == "json_invalid" for e in error.errors()):
-        return _problem(400, "body: got no valid JSON; expected a JSON object")
+        return _problem(400, NO_JSON)
     details = []
     for e in error.errors()[:20]:
         if isinstance(e.get("input"), bytes):  # FastAPI parses what is declared as JSON
             details = ["body: got another content type; expected application/json"]
             break
-        text = f"{'.'.join(map(str, e['loc']))[:200]}: got {ascii(e.get('input'))[:80]}; expected: {e['msg']}"
+        where = ".".join(ascii(part).strip("'") for part in e["loc"])[:200]
+        text = f"{where}: got {ascii(e.get('input'))[:80]}; expected: {e['msg']}"
         details.append(text.encode("ascii", "backslashreplace").decode())
     return _problem(422, details[0], details)
 
 
 async def _refused(request: Request, error: HTTPException):
-    return _problem(error.status_code, str(error.detail), headers=error.headers)
+    if error.status_code == 400:  # what else stops a parser: nesting, huge numbers, no UTF-8
+        return _problem(400, NO_JSON)
+    headers = error.headers
+    if error.status_code == 405:
+        # Starlette names the methods of the first route of this path; there may be two.
+        here = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
+        headers = {"Allow": ", ".join(sorted({method for route in here for method in route.methods}))}
+    return _problem(error.status_code, str(error.detail), headers=headers)
 
 
 async def _missing(request: Request, error: UnknownError):
@@ -422,9 +447,9 @@ def _limits(kind):
         "minProperties": "at least {}", "maxProperties": "at most {}", "default": "default {}",
     }  # fmt: skip
     words = [form.format(kind[name]) for name, form in names.items() if name in kind]
-    for inner in ("additionalProperties", "items"):
-        if isinstance(kind.get(inner), dict):
-            words.append(f"each {_limits(kind[inner])}")
+    for inner in (kind.get("items"), *kind.get("patternProperties", {}).values()):
+        if inner is not None:
+            words.append(f"each {_limits(inner)}")
     words += [
         f"or {_limits(choice)}" if at else _limits(choice) for at, choice in enumerate(kind.get("anyOf", []))
     ]
