@@ -7,6 +7,7 @@ To offer another model, add a line to `MODELS`. Whatever has ``fold_in``, as the
 import os
 import re
 import secrets
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,5 +242,6 @@ def factor_map(model, catalog, stars, n=250):
             gaps = abs(spots[at] - np.array(taken).reshape(-1, 2))
             if ((gaps[:, 0] > 0.4) | (gaps[:, 1] > 0.08)).all():
                 taken.append(spots[at])
-                frame.at[at, "label"] = re.sub(r" \(\d{4}\)$", "", frame.at[at, "title"])[:24]
+                plain = re.sub(r" \(\d{4}\)$", "", frame.at[at, "title"])
+                frame.at[at, "label"] = textwrap.shorten(plain, 24, placeholder=" …")
     return frame

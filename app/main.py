@@ -198,7 +198,7 @@ def map_tab(stars):
     bare = alt.Axis(labels=False, grid=False, ticks=False)
     picture = (
         alt.Chart(frame)
-        .mark_point(filled=True, opacity=0.75)
+        .mark_point(filled=True)
         .encode(
             x=alt.X("x", title="first principal axis of the films", axis=bare),
             y=alt.Y("y", title="second principal axis", axis=bare),
@@ -211,6 +211,8 @@ def map_tab(stars):
                 "kind", sort=KINDS, title=None,
                 scale=alt.Scale(domain=KINDS, range=["circle", "triangle-down", "triangle-up", "diamond"]),
             ),
+            # The many stay pale, so that the labels on them can be read.
+            opacity=alt.Opacity("kind", legend=None, scale=alt.Scale(domain=KINDS, range=[0.35, 0.9, 0.9, 1])),
             size=alt.Size(
                 "kind", legend=None, scale=alt.Scale(domain=KINDS, range=[35, 110, 110, 320])
             ),
