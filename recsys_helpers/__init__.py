@@ -23,7 +23,18 @@ _HOME = {
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
+_MODULES = (
+    "als",
+    "baselines",
+    "datasets",
+    "evaluation",
+    "export",
+    "metrics",
+    "neighbors",
+    "plots",
+    "ratings",
+    "splits",
+)
 
 __all__ = sorted([*_HOME, *_MODULES])
 
