@@ -26,8 +26,8 @@ _HOME = {
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "api", "baselines", "datasets", "evaluation", "feedback", "metrics", "neighbors", "plots",
-    "ratings", "splits",
+    "als", "api", "baselines", "datasets", "evaluation", "export", "feedback", "metrics", "neighbors",
+    "plots", "ratings", "splits",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
