@@ -212,7 +212,9 @@ def map_tab(stars):
                 scale=alt.Scale(domain=KINDS, range=["circle", "triangle-down", "triangle-up", "diamond"]),
             ),
             # The many stay pale, so that the labels on them can be read.
-            opacity=alt.Opacity("kind", legend=None, scale=alt.Scale(domain=KINDS, range=[0.35, 0.9, 0.9, 1])),
+            opacity=alt.Opacity(
+                "kind", legend=None, scale=alt.Scale(domain=KINDS, range=[0.35, 0.9, 0.9, 1])
+            ),
             size=alt.Size(
                 "kind", legend=None, scale=alt.Scale(domain=KINDS, range=[35, 110, 110, 320])
             ),

@@ -251,16 +251,8 @@ def _add_routes(app, service):
         min_ratings: Annotated[MinRatings, Query()] = 0,
     ) -> SimilarFilms:  # fmt: skip
         """The films whose factors point in the most similar direction; the score is the cosine."""
-        title = service.title(movieId)
-        try:
-            table = model.similar_items(movieId, n, min_ratings=min_ratings)
-        except ValueError as error:  # a film of the data that the model has learned nothing about
-            raise UnknownError(str(error)) from error
-        films = [
-            Similar(movieId=movie, title=service.title(movie), score=score)
-            for movie, score in zip(table["movieId"].tolist(), table["score"], strict=True)
-        ]
-        return SimilarFilms(movieId=movieId, title=title, films=films)
+        films = service.similar(movieId, n, min_ratings=min_ratings)
+        return {"movieId": movieId, "title": service.title(movieId), "films": films}
 
     @app.post("/fold-in", responses=_problems(400, 404, 413, 422))
     def fold_in(body: FoldInBody) -> FoldedIn:

@@ -103,7 +103,8 @@ def test_similar(client, model):
     table = model.similar_items(21, 4, min_ratings=3)
     assert told["movieId"] == 21 and told["title"] == "movie 21"
     assert [film["movieId"] for film in told["films"]] == table["movieId"].tolist()
-    assert [film["score"] for film in told["films"]] == table["score"].tolist()
+    np.testing.assert_allclose([film["score"] for film in told["films"]], table["score"], rtol=1e-6)
+    assert 21 not in {film["movieId"] for film in client.get("/similar/21?n=100").json()["films"]}
 
 
 def test_films_with_few_ratings_are_left_out_on_request(client, medium):
