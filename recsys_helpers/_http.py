@@ -434,15 +434,16 @@ def _table(caption, rows):
 def _limits(kind):
     """The bounds of one value as words."""
     names = {
-        "type": "{}", "const": "{!r}", "enum": "one of {}", "pattern": "of the form {}", "minimum": "from {}",
-        "maximum": "to {}", "multipleOf": "in steps of {}", "maxItems": "at most {}",
-        "minProperties": "at least {}", "maxProperties": "at most {}", "default": "default {}",
+        "type": "{}", "const": "{!r}", "enum": "one of {}", "pattern": "of the form {}",
+        "multipleOf": "in steps of {}", "maxItems": "at most {}", "minProperties": "at least {}",
+        "maxProperties": "at most {}", "default": "default {}",
     }  # fmt: skip
-    words = [form.format(kind[name]) for name, form in names.items() if name in kind]
+    words = [form.format(_whole(kind[name])) for name, form in names.items() if name in kind]
+    if "minimum" in kind:
+        words.insert(1, f"from {_whole(kind['minimum'])} to {_whole(kind['maximum'])}")
     for inner in (kind.get("items"), *kind.get("patternProperties", {}).values()):
         if inner is not None:
-            words.append(f"each {_limits(inner)}")
-    words += [
-        f"or {_limits(choice)}" if at else _limits(choice) for at, choice in enumerate(kind.get("anyOf", []))
-    ]
+            words.append(f"each {_limits(inner).rstrip('.')}")
+    if "anyOf" in kind:
+        words.append(" or ".join(_limits(choice).rstrip(".") for choice in kind["anyOf"]))
     return ", ".join(words) + (f". {kind['description']}" if "description" in kind else "")

@@ -357,7 +357,7 @@ def test_the_page_of_the_interface_needs_nothing_from_elsewhere(client):
         for method in methods:
             assert f"{method.upper()} {path}" in answer.text
     assert "Body (Rated)" in answer.text and "Body (Reacted)" in answer.text
-    assert "from 0.5, to 5" in answer.text
+    assert "each number, from 0.5 to 5, in steps of 0.5. Half-star rating. Stars by movieId." in answer.text
 
 
 def test_examples_of_the_description_work(client):
