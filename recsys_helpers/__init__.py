@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives; `__getattr__` imports the module when it is asked for.
 _HOME = {
+    "FeedbackStore": "feedback",
     "Ratings": "ratings",
+    "create_app": "api",
     "load_movielens": "datasets",
     "synthetic_ratings": "datasets",
     "BiasedALS": "als",
@@ -23,7 +25,10 @@ _HOME = {
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
+_MODULES = (
+    "als", "api", "baselines", "datasets", "evaluation", "export", "feedback", "metrics", "neighbors",
+    "plots", "ratings", "splits",
+)  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -410,6 +412,46 @@ class ItemKNN(_Neighborhood):
         )
         return self._with_titles(frame)
 
+    def fold_in(self, ratings):
+        """Predict for a person who was not in training, from their ratings of similar films.
+
+        The graph stays as it is. The person's bias is the one that the bias model would give
+        them with the films' biases held.
+
+        Parameters
+        ----------
+        ratings : dict of int to float
+            Stars by movieId. Films that were not in training say nothing, and are listed in
+            `NewNeighbor.ignored`.
+
+        Returns
+        -------
+        NewNeighbor
+            With predictions, recommendations and explanations.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the ratings are not as documented, outside the scale, or of no known film.
+        """
+        self._check_fitted()
+        if not isinstance(ratings, Mapping):
+            raise TypeError(f"ratings: got {type(ratings).__name__}; expected a dict of stars by movieId")
+        low, high = self.train_.scale
+        for movie, stars in ratings.items():
+            if isinstance(stars, bool) or not isinstance(stars, numbers.Real) or not low <= stars <= high:
+                raise ValueError(
+                    f"ratings: got {stars!r} for movieId {movie}; expected a number from {low:g} to {high:g}"
+                )
+        movies = np.array(list(ratings))
+        codes = self.train_.encode_items(movies) if len(movies) else np.zeros(0, np.int32)
+        known = codes >= 0
+        if not known.any():
+            raise ValueError("ratings: got no film that was in training; expected at least one")
+        order = np.argsort(codes[known])
+        values = np.array(list(ratings.values()), dtype=np.float32)[known][order]
+        return NewNeighbor(self, codes[known][order], values, movies[~known])
+
     def _with_titles(self, frame):
         if self.train_.movies is not None:
             frame.insert(1, "title", self.train_.titles(frame["movieId"]))
@@ -423,6 +465,78 @@ class ItemKNN(_Neighborhood):
 
     def _oriented(self, users, items):
         return items, users
+
+
+class NewNeighbor:
+    """A person folded into a fitted `ItemKNN`; see `ItemKNN.fold_in`.
+
+    Attributes
+    ----------
+    bias : float
+        How far their ratings lie above what the bias model expects of the films.
+    ignored : ndarray of int
+        Rated films that the model does not know.
+    """
+
+    def __init__(self, model, codes, values, ignored):
+        self._model, self._codes, self._values, self.ignored = model, codes, values, ignored
+        baseline = model.baseline_
+        level = baseline.mean_ + baseline.item_bias_
+        excess = values.astype(np.float64) - level[codes]
+        self.bias = float(excess.sum() / (len(codes) + baseline.user_damping))
+        offset, scale = model._offset[codes], model._scale[codes]
+        if model.center == "baseline":
+            offset = offset + self.bias
+        self._deviations = ((values - offset) / scale).astype(np.float32)
+        n = model.train_.n_items
+        mean, used = np.empty(n), np.empty(n, np.int32)
+        kernels.predict(
+            np.zeros(1, np.int32), np.array([0, n]), np.arange(n), np.arange(n, dtype=np.int32), 1,
+            np.array([0, len(codes)], np.int32), codes, self._deviations,
+            model.neighbors_, model.similarities_, int(model.n_neighbors), mean, used,
+        )  # fmt: skip
+        fallback = level + self.bias
+        start = fallback if model.center == "baseline" else model._offset
+        enough = used >= model.min_neighbors
+        self._scores = np.where(enough, start + model._scale * mean, fallback)
+
+    def __repr__(self):
+        return f"<NewNeighbor: {len(self._codes)} ratings, bias {self.bias:+.2f}>"
+
+    def predict(self, movies):
+        """Predictions, float64, for the given movieIds; an unknown film gets mean + bias."""
+        codes = self._model.train_.encode_items(movies)
+        return np.where(codes >= 0, self._scores[codes], self._model.baseline_.mean_ + self.bias)
+
+    def recommend(self, n=10, *, exclude_rated=True):
+        """The n films with the highest predictions, as `Recommender.recommend`."""
+        check_positive_int("n", n)
+        scores = self._scores.copy()
+        if exclude_rated:
+            scores[self._codes] = -np.inf
+        return self._model._top_frame(scores, n)
+
+    def explain(self, movie):
+        """The films one prediction rests on, as `ItemKNN.explain`."""
+        model = self._model
+        item = model._known_item(movie)
+        kept = model.neighbors_[item] >= 0
+        near, similarity = model.neighbors_[item][kept], model.similarities_[item][kept]
+        at = np.minimum(np.searchsorted(self._codes, near), len(self._codes) - 1)
+        used = np.flatnonzero(self._codes[at] == near)[: model.n_neighbors]
+        if len(used) < model.min_neighbors:
+            used = used[:0]
+        at, weight = at[used], similarity[used].astype(np.float64)
+        stars = model._scale[item] * weight * self._deviations[at] / (weight.sum() if len(used) else 1.0)
+        frame = pd.DataFrame(
+            {
+                "movieId": model.train_.item_ids[self._codes[at]],
+                "rating": self._values[at],
+                "similarity": weight,
+                "contribution": stars,
+            }
+        )
+        return model._with_titles(frame)
 
 
 class UserKNN(_Neighborhood):

@@ -1,10 +1,20 @@
-"""Shared small data."""
+"""Shared small data, and a browser for the pages."""
+
+import os
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from recsys_helpers.ratings import Ratings
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
 
 
 def make_ratings(triples, **options):
@@ -41,3 +51,33 @@ def medium():
         {"userId": u * 3 + 1, "movieId": i * 2 + 5, "rating": values, "timestamp": rng.permutation(len(u))}
     )
     return Ratings.from_frame(frame, name="medium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        reason = "no Chromium found; install one, or name it in the environment variable CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    from axe_playwright_python.sync_playwright import Axe
+
+    return Axe()

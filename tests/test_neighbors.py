@@ -415,3 +415,51 @@ def test_one_rating_is_enough(cls):
     model = cls().fit(ratings)
     np.testing.assert_allclose(model.predict(ratings), [4.0])
     assert model.similarity_matrix().nnz == 0 and len(model.recommend(1)) == 0
+
+
+# ---- newcomers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("center", ["none", "mean", "zscore", "baseline"])
+def test_fold_in_of_a_training_user_predicts_what_the_model_predicts(medium, center):
+    model = ItemKNN(12, center=center, min_neighbors=2, verbose=False).fit(medium)
+    for code in (0, 17, 59):
+        own = medium[medium.user_codes == code].to_frame().set_index("movieId")["rating"].to_dict()
+        person = model.fold_in(dict(reversed(own.items())))
+        assert person.bias == pytest.approx(model.baseline_.user_bias_[code], abs=1e-5)
+        user = medium.user_ids[code]
+        pairs = pd.DataFrame({"userId": user, "movieId": medium.item_ids})
+        np.testing.assert_allclose(person.predict(medium.item_ids), model.predict(pairs), atol=1e-4)
+        assert person.recommend(4)["movieId"].tolist() == model.recommend(user, 4)["movieId"].tolist()
+        for movie in medium.item_ids[:5]:
+            mine, known = person.explain(movie), model.explain(user, movie)
+            assert mine["movieId"].tolist() == known["movieId"].tolist()
+            np.testing.assert_allclose(mine["contribution"], known["contribution"], atol=1e-4)
+
+
+def test_fold_in_of_a_newcomer(medium):
+    model = ItemKNN(12, verbose=False).fit(medium)
+    person = model.fold_in({5: 5.0, 9: 1.0, 10**6: 3.0})
+    assert person.ignored.tolist() == [10**6]
+    assert not person.recommend(80)["movieId"].isin([5, 9]).any()
+    assert person.predict([123456]) == pytest.approx(model.baseline_.mean_ + person.bias)
+    why = person.explain(21)
+    level = model.baseline_.mean_ + model.baseline_.item_bias_[medium.encode_items(21)] + person.bias
+    assert level + why["contribution"].sum() == pytest.approx(person.predict([21]), abs=1e-6)
+    assert "2 ratings" in repr(person)
+
+
+def test_fold_in_of_bad_ratings(medium):
+    model = ItemKNN(verbose=False).fit(medium)
+    for bad, words in (
+        ({}, "no film that was in training"),
+        ({10**6: 3.0}, "no film that was in training"),
+        ({5: 9.0}, "got 9.0 for movieId 5; expected a number from 0.5 to 5"),
+        ({5: float("nan")}, "got nan"),
+        ({5: "good"}, "got 'good'"),
+        ({"5": 3.0}, "expected whole numbers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model.fold_in(bad)
+    with pytest.raises(TypeError, match="ratings: got list"):
+        model.fold_in([5])

@@ -2,9 +2,7 @@
 
 import copy
 import http.server
-import os
 import re
-import shutil
 import threading
 from functools import partial
 from pathlib import Path
@@ -16,12 +14,6 @@ from bs4 import BeautifulSoup
 HTML = Path(__file__).parents[1] / "_build" / "html"
 MADE_BY_SPHINX = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.glob("book/*.html"))
-CHROMIUM = os.environ.get("CHROMIUM") or next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
-)
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 pytestmark = pytest.mark.site
@@ -112,36 +104,6 @@ def origin():
     server.shutdown()
     server.server_close()
     thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        reason = "no Chromium found; install one, or name it in the environment variable CHROMIUM"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def axe():
-    from axe_playwright_python.sync_playwright import Axe
-
-    return Axe()
 
 
 def _open(browser, url, width, mode):

@@ -1,0 +1,379 @@
+// The numbers behind the page "Try it": no document, no network, no state. The page loads it as a classic
+// script (modules do not load from file://), node's test runner as a CommonJS module.
+(function (root, make) {
+  if (typeof module === "object" && module.exports) module.exports = make();
+  else root.TryItEngine = make();
+})(typeof self === "undefined" ? this : self, function () {
+  "use strict";
+
+  const FORMAT = "recsys_helpers.try_it";
+  const VERSION = 1;
+  const TYPES = { uint8: 1, uint16: 2, int16: 2, uint32: 4 };
+
+  // ---- the model file ----------------------------------------------------------------------------
+
+  function unpack(packed, name) {
+    const bytes = packed && TYPES[packed.type];
+    if (!bytes || typeof packed.data !== "string") throw new Error(`its column ${name} is missing or damaged`);
+    const raw = atob(packed.data);
+    if (raw.length % bytes) throw new Error(`its column ${name} is cut off`);
+    const view = new DataView(new ArrayBuffer(raw.length));
+    for (let i = 0; i < raw.length; i++) view.setUint8(i, raw.charCodeAt(i));
+    const read = { uint8: "getUint8", uint16: "getUint16", int16: "getInt16", uint32: "getUint32" }[packed.type];
+    const out = new Float64Array(raw.length / bytes);
+    for (let i = 0; i < out.length; i++) out[i] = view[read](i * bytes, true);
+    return out;
+  }
+
+  // What export.py wrote, as arrays. x holds, film after film, the k factors and the bias.
+  function decode(file) {
+    if (!file || file.format !== FORMAT) throw new Error("it is not a model of this page");
+    if (file.version !== VERSION) {
+      throw new Error(`its version is ${file.version}, and this page reads version ${VERSION}`);
+    }
+    const k = file.factors;
+    const width = k + 1;
+    const x = unpack(file.films, "films");
+    const n = x.length / width;
+    if (!Number.isInteger(n) || n < 1 || file.steps.length !== width) throw new Error("its factors are incomplete");
+    for (let i = 0; i < x.length; i++) x[i] *= file.steps[i % width];
+    const ids = unpack(file.movie_ids, "movie_ids");
+    for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
+    const counts = unpack(file.counts, "counts");
+    const years = unpack(file.years, "years").map((y) => (y ? y + file.first_year - 1 : 0));
+    const genreOf = unpack(file.genre_of, "genre_of");
+    for (const column of [ids, counts, years, genreOf, file.titles]) {
+      if (column.length !== n) throw new Error(`its columns have different lengths, ${n} and ${column.length}`);
+    }
+    const numbers = [file.mean, file.reg, file.bias_reg, ...file.scale, ...file.steps];
+    if (!numbers.every(Number.isFinite)) throw new Error("a number in it is missing");
+    const order = Array.from(counts.keys()).sort((a, b) => counts[b] - counts[a] || a - b);
+    const popularityRank = new Int32Array(n);
+    order.forEach((film, rank) => (popularityRank[film] = rank));
+    return {
+      n, k, width, x, ids, counts, years, order, popularityRank,
+      titles: file.titles.map((title, i) => (years[i] ? `${title} (${years[i]})` : title)),
+      genreNames: file.genres,
+      genres: Array.from(genreOf, (at) => file.genre_sets[at]),
+      codeOf: new Map(Array.from(ids, (id, i) => [id, i])),
+      mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: file.weighted,
+      low: file.scale[0], high: file.scale[1],
+    };
+  }
+
+  // ---- least squares -----------------------------------------------------------------------------
+
+  // Lower triangle L with L L' = a, in place of a (d x d, row after row).
+  function cholesky(a, d) {
+    for (let j = 0; j < d; j++) {
+      for (let i = j; i < d; i++) {
+        let sum = a[i * d + j];
+        for (let t = 0; t < j; t++) sum -= a[i * d + t] * a[j * d + t];
+        if (i === j) {
+          if (!(sum > 0)) throw new Error("the normal equations have no unique solution");
+          a[j * d + j] = Math.sqrt(sum);
+        } else a[i * d + j] = sum / a[j * d + j];
+      }
+    }
+    return a;
+  }
+
+  // z with L L' z = b.
+  function solve(l, d, b) {
+    const z = Float64Array.from(b);
+    for (let i = 0; i < d; i++) {
+      for (let t = 0; t < i; t++) z[i] -= l[i * d + t] * z[t];
+      z[i] /= l[i * d + i];
+    }
+    for (let i = d - 1; i >= 0; i--) {
+      for (let t = i + 1; t < d; t++) z[i] -= l[t * d + i] * z[t];
+      z[i] /= l[i * d + i];
+    }
+    return z;
+  }
+
+  // Factors and bias of a person from (film, value) pairs: BiasedALS.fold_in, chapter 4's normal equations.
+  function foldIn(model, ratings) {
+    const { x, width: d, k } = model;
+    const a = new Float64Array(d * d);
+    const right = new Float64Array(d);
+    const row = new Float64Array(d);
+    row[k] = 1;
+    const films = new Int32Array(ratings.length);
+    const values = new Float64Array(ratings.length);
+    const target = new Float64Array(ratings.length);
+    ratings.forEach(([film, value], at) => {
+      films[at] = film;
+      values[at] = value;
+      target[at] = value - model.mean - x[film * d + k];
+      for (let i = 0; i < k; i++) row[i] = x[film * d + i];
+      for (let i = 0; i < d; i++) {
+        right[i] += row[i] * target[at];
+        for (let j = 0; j <= i; j++) a[i * d + j] += row[i] * row[j];
+      }
+    });
+    const times = model.weighted ? Math.max(ratings.length, 1) : 1;
+    for (let i = 0; i < d; i++) a[i * d + i] += times * (i < k ? model.reg : model.biasReg);
+    cholesky(a, d);
+    return { films, values, target, triangle: a, theta: solve(a, d, right) };
+  }
+
+  function scores(model, person) {
+    const { x, width: d, k, n } = model;
+    const out = new Float64Array(n);
+    for (let film = 0, at = 0; film < n; film++, at += d) {
+      let sum = model.mean + person.theta[k] + x[at + k];
+      for (let i = 0; i < k; i++) sum += x[at + i] * person.theta[i];
+      out[film] = sum;
+    }
+    return out;
+  }
+
+  // The n best films by score, the smaller code on a tie, among those that `allowed` lets pass.
+  function best(score, n, allowed) {
+    const top = [];
+    for (let film = 0; film < score.length; film++) {
+      if (!Number.isFinite(score[film])) continue;
+      if (top.length === n && score[film] <= score[top[n - 1]]) continue;
+      if (!allowed(film)) continue;
+      let at = top.length;
+      while (at > 0 && score[film] > score[top[at - 1]]) at--;
+      top.splice(at, 0, film);
+      if (top.length > n) top.pop();
+    }
+    return top;
+  }
+
+  // options: n; genre, a position in genreNames or -1; skip, how many of the most rated films to leave out;
+  // atLeast, the fewest ratings of a film; exclude, a function of the film.
+  function recommend(model, person, { n = 10, genre = -1, skip = 0, atLeast = 0, exclude = () => false } = {}) {
+    const score = scores(model, person);
+    const allowed = (film) =>
+      model.popularityRank[film] >= skip && model.counts[film] >= atLeast &&
+      (genre < 0 || model.genres[film].includes(genre)) && !exclude(film);
+    return best(score, n, allowed).map((film) => ({ film, score: score[film] }));
+  }
+
+  // What each own rating contributed to one prediction, the largest first; with the baseline they sum to it.
+  function explain(model, person, film) {
+    const { x, width: d, k } = model;
+    const own = x.slice(film * d, film * d + d);
+    own[k] = 1;
+    const turned = solve(person.triangle, d, own);
+    const parts = Array.from(person.films, (other, at) => {
+      let weight = turned[k];
+      for (let i = 0; i < k; i++) weight += x[other * d + i] * turned[i];
+      return { film: other, value: person.values[at], contribution: weight * person.target[at] };
+    });
+    parts.sort((a, b) => Math.abs(b.contribution) - Math.abs(a.contribution) || a.film - b.film);
+    return { baseline: model.mean + x[film * d + k], parts };
+  }
+
+  // Films whose factors point in the most similar direction, as BiasedALS.similar_items.
+  function similar(model, film, n = 6, minRatings = 20) {
+    const { x, width: d, k } = model;
+    const score = new Float64Array(model.n);
+    let own = 0;
+    for (let i = 0; i < k; i++) own += x[film * d + i] ** 2;
+    for (let other = 0; other < model.n; other++) {
+      let dot = 0;
+      let length = 0;
+      for (let i = 0; i < k; i++) {
+        dot += x[other * d + i] * x[film * d + i];
+        length += x[other * d + i] ** 2;
+      }
+      score[other] = length && own ? dot / Math.sqrt(length * own) : NaN;
+    }
+    const allowed = (other) => other !== film && model.counts[other] >= minRatings;
+    return best(score, n, allowed).map((other) => ({ film: other, score: score[other] }));
+  }
+
+  // ---- search ------------------------------------------------------------------------------------
+
+  const ARTICLES = new Set("the a an le la les l el los las il lo gli i der die das".split(" "));
+  const ROMAN = { ii: "2", iii: "3", iv: "4", v: "5", vi: "6", vii: "7", viii: "8" };
+  const LETTERS = { ø: "o", æ: "ae", œ: "oe", ß: "ss", ł: "l", đ: "d", ð: "d", þ: "th", ı: "i" };
+
+  function words(text) {
+    const plain = text
+      .normalize("NFD")
+      .replace(/[\u0300-\u036f'’‘`]/g, "")
+      .toLowerCase()
+      .replace(/[øæœßłđðþı]/g, (letter) => LETTERS[letter])
+      .replace(/&/g, " and ");
+    return plain.match(/[\p{L}\p{N}]+/gu) || [];
+  }
+
+  // Which of 32 groups of characters occur in a word: a letter that is missing costs an edit.
+  function letters(word) {
+    let mask = 0;
+    for (let i = 0; i < word.length; i++) mask |= 1 << (word.charCodeAt(i) & 31);
+    return mask;
+  }
+
+  function bits(mask) {
+    let count = 0;
+    for (; mask; mask &= mask - 1) count++;
+    return count;
+  }
+
+  // Fewest edits (replace, drop, add, swap neighbors) that make `token` a beginning of `word`; > limit: limit + 1.
+  function prefixDistance(token, word, limit) {
+    const columns = Math.min(word.length, token.length + limit);
+    let before = null;
+    let above = Array.from({ length: columns + 1 }, (_, j) => j);
+    for (let i = 1; i <= token.length; i++) {
+      const row = [i];
+      let least = i;
+      for (let j = 1; j <= columns; j++) {
+        const cost = token[i - 1] === word[j - 1] ? 0 : 1;
+        row[j] = Math.min(above[j - 1] + cost, above[j] + 1, row[j - 1] + 1);
+        if (i > 1 && j > 1 && token[i - 1] === word[j - 2] && token[i - 2] === word[j - 1]) {
+          row[j] = Math.min(row[j], before[j - 2] + 1);
+        }
+        least = Math.min(least, row[j]);
+      }
+      if (least > limit) return limit + 1;
+      before = above;
+      above = row;
+    }
+    return Math.min(...above, limit + 1);
+  }
+
+  // A function (query, limit) -> films. Forgives accents, articles, word order, missing spaces and typing errors,
+  // and reads the numbers of sequels in either script.
+  function searcher(model) {
+    const found = new Map();
+    const firsts = [];
+    const lengths = new Uint16Array(model.n);
+    model.titles.forEach((title, film) => {
+      const own = words(title);
+      const joined = own.slice(1).map((word, at) => own[at] + word); // "star" + "wars"
+      const numbers = own.filter((word) => ROMAN[word]).map((word) => ROMAN[word]);
+      for (const word of new Set([...own, ...joined, ...numbers])) {
+        if (!found.has(word)) found.set(word, []);
+        found.get(word).push(film);
+      }
+      firsts[film] = own.find((word) => !ARTICLES.has(word)) || own[0] || "";
+      lengths[film] = own.filter((word) => !ARTICLES.has(word)).length;
+    });
+    const vocabulary = Array.from(found.keys()).sort();
+    const masks = Int32Array.from(vocabulary, letters);
+
+    function start(token) {
+      let low = 0;
+      let high = vocabulary.length;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (vocabulary[middle] < token) low = middle + 1;
+        else high = middle;
+      }
+      return low;
+    }
+
+    function match(token, fuzzy, quality) {
+      quality.fill(0);
+      const credit = (word, value) => {
+        for (const film of found.get(word)) quality[film] = Math.max(quality[film], value);
+      };
+      for (let at = start(token); at < vocabulary.length && vocabulary[at].startsWith(token); at++) {
+        credit(vocabulary[at], 2 + token.length / vocabulary[at].length);
+      }
+      const limit = token.length < 4 ? 0 : token.length < 7 ? 1 : 2;
+      if (!fuzzy || !limit) return;
+      const mask = letters(token);
+      for (let at = 0; at < vocabulary.length; at++) {
+        const word = vocabulary[at];
+        if (word.length < token.length - limit || bits(mask & ~masks[at]) > limit) continue;
+        const edits = prefixDistance(token, word, limit);
+        if (edits && edits <= limit) credit(word, 2 - 0.6 * edits + (token.length / word.length) * 0.3);
+      }
+    }
+
+    const quality = new Float32Array(model.n);
+    return function search(query, limit = 8) {
+      let tokens = words(String(query)).slice(0, 12).map((word) => word.slice(0, 40));
+      const telling = tokens.filter((word) => !ARTICLES.has(word));
+      if (telling.length) tokens = telling;
+      if (!tokens.length) return [];
+      for (const fuzzy of [false, true]) {
+        const total = new Float64Array(model.n);
+        const matched = new Uint8Array(model.n);
+        for (const token of tokens) {
+          match(token, fuzzy, quality);
+          for (let film = 0; film < model.n; film++) {
+            if (quality[film]) {
+              total[film] += quality[film];
+              matched[film]++;
+            }
+          }
+        }
+        let most = 0;
+        for (let film = 0; film < model.n; film++) most = Math.max(most, matched[film]);
+        if (!most || (!fuzzy && most < tokens.length)) continue;
+        for (let film = 0; film < model.n; film++) {
+          if (matched[film] < most) total[film] = NaN;
+          else {
+            if (firsts[film].startsWith(tokens[0])) total[film] += 0.5;
+            total[film] += most / Math.max(lengths[film], most) + 0.25 * Math.log1p(model.counts[film]);
+          }
+        }
+        return best(total, limit, () => true);
+      }
+      return [];
+    };
+  }
+
+  // ---- what the browser keeps ----------------------------------------------------------------------
+
+  const MOST_KEPT = 20000;
+
+  // Read what `keep` wrote, and trust none of it: entries that make no sense are counted and left out.
+  function readKept(text, model) {
+    const out = { ratings: new Map(), hidden: new Set(), dropped: 0, unreadable: false };
+    if (text === null || text === undefined) return out;
+    let stored;
+    try {
+      stored = JSON.parse(text);
+    } catch {
+      return { ...out, unreadable: true };
+    }
+    const sound = stored && stored.version === 1 && Array.isArray(stored.ratings) && Array.isArray(stored.hidden);
+    if (!sound) return { ...out, unreadable: true };
+    for (const entry of stored.ratings.slice(0, MOST_KEPT)) {
+      const [movie, value, time] = Array.isArray(entry) ? entry : [];
+      const film = model.codeOf.get(movie);
+      const right =
+        film !== undefined && !out.ratings.has(film) && Number.isFinite(value) && Number.isInteger(2 * value) &&
+        value >= model.low && value <= model.high && Number.isSafeInteger(time) && time >= 0;
+      if (right) out.ratings.set(film, { value, time });
+      else out.dropped++;
+    }
+    for (const movie of stored.hidden.slice(0, MOST_KEPT)) {
+      const film = model.codeOf.get(movie);
+      if (film !== undefined) out.hidden.add(film);
+      else out.dropped++;
+    }
+    out.dropped += Math.max(0, stored.ratings.length - MOST_KEPT) + Math.max(0, stored.hidden.length - MOST_KEPT);
+    return out;
+  }
+
+  function keep(model, ratings, hidden) {
+    return JSON.stringify({
+      version: 1,
+      ratings: Array.from(ratings, ([film, { value, time }]) => [model.ids[film], value, time]),
+      hidden: Array.from(hidden, (film) => model.ids[film]),
+    });
+  }
+
+  // The columns of MovieLens; userId 0 belongs to nobody there.
+  function toCsv(model, ratings) {
+    const rows = Array.from(ratings, ([film, { value, time }]) => `0,${model.ids[film]},${value},${time}\n`);
+    return `userId,movieId,rating,timestamp\n${rows.join("")}`;
+  }
+
+  return {
+    decode, cholesky, solve, foldIn, scores, recommend, explain, similar, searcher, words, prefixDistance,
+    readKept, keep, toCsv,
+  };
+});

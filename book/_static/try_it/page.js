@@ -1,0 +1,451 @@
+// The page "Try it": rating controls, lists and storage around engine.js. Whatever comes from the model or from
+// storage enters the document as text, never as markup.
+(function () {
+  "use strict";
+
+  const STORE = "recsys-book.try-it";
+  const MEASURE = "try-it: rating to recommendations";
+  const STEP = 10; // films in a list, and how many "more" adds
+  const SKIPS = [0, 25, 50, 100, 200, 400, 800, 1600]; // the dial: how many of the most rated films to leave out
+  const ENOUGH = 10; // ratings of a film below which its prediction is mostly guesswork
+  const FEW = 6; // suggestions at a time, and similar films
+
+  const root = document.getElementById("try-it-tool");
+  if (!root) return;
+
+  // An element with attributes, listeners (names that start with "on") and children; strings become text.
+  function h(tag, attributes, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+      else if (value === true) element.setAttribute(name, "");
+      else if (value !== false && value !== undefined) element.setAttribute(name, value);
+    }
+    element.append(...children.filter((child) => child !== null && child !== undefined));
+    return element;
+  }
+
+  const message = h("div", { class: "try-it-message", role: "alert" });
+  root.replaceChildren(message);
+
+  function tell(text) {
+    message.append(h("p", null, text));
+  }
+
+  let engine, model;
+  try {
+    engine = window.TryItEngine;
+    if (!engine) throw new Error("The file engine.js did not load, so this page cannot compute. Load the page again.");
+    if (!window.TRY_IT_MODEL) {
+      throw new Error(
+        "The model file model.js did not load, so there is nothing to recommend from. Load the page again. " +
+          "If you built the book yourself, write the file with: " +
+          "python -m recsys_helpers.export book/_static/try_it/model.js"
+      );
+    }
+    try {
+      model = engine.decode(window.TRY_IT_MODEL);
+    } catch (error) {
+      throw new Error(`The model file model.js cannot be used: ${error.message}. Export it again, or load the page again.`);
+    }
+  } catch (error) {
+    tell(error.message);
+    return;
+  }
+
+  // The index of titles is built after the first paint, or at the first query if that comes earlier.
+  let index = null;
+  function search(text) {
+    index = index || engine.searcher(model);
+    return index(text);
+  }
+
+  // ---- state and storage -------------------------------------------------------------------------
+
+  let ratings = new Map(); // film -> { value, time }, in the order in which they came
+  let hidden = new Set();
+  let shown = STEP;
+  let ratingsShown = 2 * STEP;
+  let firstSuggestion = 0;
+  let pinned = null; // a recommended film that is being rated where it stands: it stays until the focus leaves
+  let storageWorks = true;
+
+  function load(text) {
+    const kept = engine.readKept(text, model);
+    ({ ratings, hidden } = kept);
+    if (kept.unreadable) {
+      tell("What this browser had stored for this page could not be read. It was dropped, and you start afresh.");
+    } else if (kept.dropped) {
+      const many = kept.dropped === 1 ? "1 stored entry" : `${kept.dropped} stored entries`;
+      tell(`${many} made no sense to this page and ${kept.dropped === 1 ? "was" : "were"} left out. The rest is here.`);
+    }
+    return kept.unreadable || kept.dropped > 0;
+  }
+
+  function save() {
+    try {
+      if (ratings.size || hidden.size) localStorage.setItem(STORE, engine.keep(model, ratings, hidden));
+      else localStorage.removeItem(STORE);
+    } catch {
+      if (storageWorks) tell("This browser does not let the page store ratings. They last until you close it.");
+      storageWorks = false;
+    }
+  }
+
+  // ---- words ---------------------------------------------------------------------------------------
+
+  const status = h("div", { class: "try-it-unseen", role: "status" });
+  let speech = 0;
+  // Only the last of a quick series is spoken.
+  function announce(text) {
+    clearTimeout(speech);
+    speech = setTimeout(() => (status.textContent = text), 900);
+  }
+
+  const stars = (value) => (value ? `${value} star${value === 1 ? "" : "s"}` : "not rated");
+  const signed = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
+  const valueOf = (film) => (ratings.has(film) ? ratings.get(film).value : 0);
+  const list = (items) => (items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`);
+
+  function genreText(film) {
+    return model.genres[film].map((g) => model.genreNames[g]).join(", ") || "no genre listed";
+  }
+
+  // Why a film is there, in terms of the ratings that moved it most.
+  function reason(person, film) {
+    const { baseline, parts } = engine.explain(model, person, film);
+    const telling = parts.filter((part) => Math.abs(part.contribution) >= 0.005);
+    const name = (part) => `your ${part.value} for ${model.titles[part.film]} (${signed(part.contribution)})`;
+    const up = telling.filter((part) => part.contribution > 0).slice(0, 3).map(name);
+    const down = telling.filter((part) => part.contribution < 0).slice(0, 2).map(name);
+    const level = `Its level for everybody is ${baseline.toFixed(2)}.`;
+    const pulls = (names, way) => `${list(names)} ${names.length > 1 ? "pull" : "pulls"} it ${way}`;
+    const sentence = [up.length && pulls(up, "up"), down.length && pulls(down, "down")].filter(Boolean).join("; ");
+    return sentence ? `${level} ${sentence[0].toUpperCase()}${sentence.slice(1)}.` : `${level} No rating of yours moves it much.`;
+  }
+
+  // ---- controls --------------------------------------------------------------------------------------
+
+  // Stars over a slider: arrow keys, fingers and screen readers get what the browser gives a slider.
+  function starControl(film) {
+    const fill = h("span", { class: "try-it-stars-fill", "aria-hidden": "true" });
+    const input = h("input", {
+      type: "range", min: 0, max: model.high, step: 0.5, "aria-label": `Your rating of ${model.titles[film]}`,
+      oninput: (event) => rate(film, Number(input.value), event),
+    });
+    const box = h("span", { class: "try-it-rate", "data-film": film },
+      h("span", { class: "try-it-stars" }, fill, input), h("span", { class: "try-it-value", "aria-hidden": "true" }));
+    showValue(box);
+    return box;
+  }
+
+  function showValue(box) {
+    const value = valueOf(Number(box.dataset.film));
+    const input = box.querySelector("input");
+    if (Number(input.value) !== value) input.value = value;
+    input.setAttribute("aria-valuetext", stars(value));
+    box.style.setProperty("--stars", value);
+    box.lastChild.textContent = value ? value.toFixed(1) : "";
+  }
+
+  function similarFilms(film) {
+    const place = h("ul", { class: "try-it-films try-it-similar" });
+    const details = h("details", {
+      ontoggle: () => {
+        if (!details.open || place.firstChild) return;
+        const found = engine.similar(model, film, FEW);
+        if (!found.length) place.append(h("li", null, "Too little is known of this film to say."));
+        for (const { film: other } of found) place.append(h("li", null, heading(other), starControl(other)));
+      },
+    }, h("summary", null, "Similar films", h("span", { class: "try-it-unseen" }, ` to ${model.titles[film]}`)), place);
+    return details;
+  }
+
+  function heading(film) {
+    return h("span", { class: "try-it-film" },
+      h("span", { class: "try-it-title" }, model.titles[film]), " ",
+      h("span", { class: "try-it-genres" }, genreText(film)));
+  }
+
+  function button(text, about, onclick) {
+    return h("button", { type: "button", class: "try-it-button", onclick },
+      text, about ? h("span", { class: "try-it-unseen" }, ` ${about}`) : null);
+  }
+
+  // ---- the parts of the page ---------------------------------------------------------------------------
+
+  const query = h("input", {
+    id: "try-it-query", type: "search", autocomplete: "off", spellcheck: "false",
+    placeholder: "A title, or a part of it", oninput: () => showCandidates(),
+  });
+  const candidates = h("ul", { class: "try-it-films", "aria-label": "Films to rate" });
+  const candidatesNote = h("p", { class: "try-it-note" });
+  const others = button("Show six others", "", () => {
+    firstSuggestion += FEW;
+    showCandidates();
+  });
+
+  const genre = h("select", { id: "try-it-genre", onchange: () => { shown = STEP; update(); } },
+    h("option", { value: -1 }, "All genres"), ...model.genreNames.map((name, at) => h("option", { value: at }, name)));
+  const dial = h("input", {
+    id: "try-it-dial", type: "range", min: 0, max: SKIPS.length - 1, step: 1, value: 0,
+    oninput: () => { shown = STEP; showDial(); update(); },
+  });
+  const dialText = h("span", { class: "try-it-note", "aria-hidden": "true" });
+  const rare = h("input", { id: "try-it-rare", type: "checkbox", onchange: () => { shown = STEP; update(); } });
+  const recommendations = h("ol", { class: "try-it-films try-it-recommendations", "aria-labelledby": "try-it-for-you" });
+  const recommendationsNote = h("p", { class: "try-it-note" });
+  const more = button("Show ten more", "recommendations", () => {
+    shown += STEP;
+    update();
+  });
+  const forYou = h("h2", { id: "try-it-for-you", tabindex: -1 }, "Recommended for you");
+
+  const own = h("ul", { class: "try-it-films", "aria-labelledby": "try-it-own" });
+  const ownTitle = h("h2", { id: "try-it-own", tabindex: -1 });
+  const ownMore = button("Show all", "of your ratings", () => {
+    ratingsShown = Infinity;
+    showOwn(true);
+    ownTitle.focus();
+  });
+  const download = button("Save as CSV", "", saveCsv);
+  const forget = button("Forget everything", "", forgetAll);
+  const hiddenTitle = h("summary");
+  const hiddenList = h("ul", { class: "try-it-films" });
+  const hiddenPart = h("details", { class: "try-it-hidden" }, hiddenTitle, hiddenList);
+
+  root.append(
+    status,
+    h("section", { class: "try-it-choose" },
+      h("h2", null, "Rate a few films"),
+      h("label", { for: "try-it-query" }, "Find a film"), query, candidatesNote, candidates, others),
+    h("section", { class: "try-it-result" },
+      forYou,
+      h("div", { class: "try-it-filters" },
+        h("span", { class: "try-it-field" }, h("label", { for: "try-it-genre" }, "Genre"), genre),
+        h("span", { class: "try-it-field" },
+          h("label", { for: "try-it-dial" }, "Leave out the best known"), dial, dialText),
+        h("span", { class: "try-it-field try-it-check" }, rare,
+          h("label", { for: "try-it-rare" }, `Include films with fewer than ${ENOUGH} ratings`))),
+      recommendationsNote, recommendations, more),
+    h("section", { class: "try-it-yours" },
+      ownTitle, own, ownMore, h("div", { class: "try-it-actions" }, download, forget), hiddenPart)
+  );
+
+  function showDial() {
+    const skip = SKIPS[dial.value];
+    const text = skip ? `without the ${skip.toLocaleString("en")} most rated films` : "none left out";
+    dial.setAttribute("aria-valuetext", text);
+    dialText.textContent = text;
+  }
+
+  function showCandidates() {
+    const text = query.value.trim();
+    const films = text
+      ? search(text)
+      : model.order.filter((film) => !ratings.has(film) && !hidden.has(film)).slice(firstSuggestion, firstSuggestion + FEW);
+    if (!text && !films.length && firstSuggestion) {
+      firstSuggestion = 0;
+      return showCandidates();
+    }
+    others.hidden = Boolean(text);
+    candidatesNote.textContent = !text
+      ? "Or start with some that many people know:"
+      : films.length ? "" : "No film of that name among those the model knows. Try one word of the title.";
+    candidates.replaceChildren(...films.map((film) => h("li", null, heading(film), starControl(film))));
+    if (text) announce(films.length ? `${films.length} films found. The first: ${model.titles[films[0]]}.` : "No film found.");
+  }
+
+  // Rows are kept while their film stays in the list, so that focus and open details survive an update.
+  let rows = new Map();
+
+  function recommendationRow(film) {
+    const score = h("data", { class: "try-it-score" });
+    const why = h("p", { class: "try-it-why" });
+    const element = h("li", {
+      "data-film": film,
+      onfocusout: (event) => {
+        if (pinned === film && !element.contains(event.relatedTarget)) {
+          pinned = null;
+          // After the focus has arrived where it goes.
+          setTimeout(update);
+        }
+      },
+    },
+    h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, "predicted ", score)),
+    why,
+    h("div", { class: "try-it-line" },
+      h("span", { class: "try-it-seen" }, "Seen it? ", starControl(film)),
+      button("Not interested", `in ${model.titles[film]}`, () => hide(film))),
+    similarFilms(film));
+    return { element, score, why };
+  }
+
+  function showRecommendations() {
+    const person = ratings.size ? engine.foldIn(model, Array.from(ratings, ([film, { value }]) => [film, value])) : null;
+    const found = person
+      ? engine.recommend(model, person, {
+        n: shown + 1, genre: Number(genre.value), skip: SKIPS[dial.value],
+        atLeast: rare.checked ? 0 : ENOUGH,
+        exclude: (film) => film === pinned || ratings.has(film) || hidden.has(film),
+      })
+      : [];
+    more.hidden = found.length <= shown;
+    const films = found.slice(0, shown);
+    if (pinned !== null && rows.has(pinned)) {
+      const at = Array.from(rows.keys()).indexOf(pinned);
+      films.splice(at, 0, { film: pinned, score: engine.scores(model, person || engine.foldIn(model, []))[pinned] });
+    }
+    const next = new Map();
+    for (const { film, score } of films) {
+      const row = rows.get(film) || recommendationRow(film);
+      row.score.value = score.toFixed(6);
+      row.score.textContent = score.toFixed(2);
+      row.why.textContent = film === pinned && ratings.has(film)
+        ? "Now among your ratings; it leaves this list when you go on."
+        : reason(person || engine.foldIn(model, []), film);
+      next.set(film, row);
+    }
+    let at = recommendations.firstElementChild;
+    for (const [film, row] of rows) {
+      if (next.has(film)) continue;
+      if (row.element === at) at = at.nextElementSibling;
+      row.element.remove();
+    }
+    for (const row of next.values()) {
+      if (row.element === at) at = at.nextElementSibling;
+      else recommendations.insertBefore(row.element, at);
+    }
+    rows = next;
+    recommendationsNote.textContent = !ratings.size
+      ? "Rate a film, and your list appears here at once."
+      : films.length ? "" : "No film passes these filters. Allow more genres, or more of the best known.";
+    if (ratings.size) {
+      announce(films.length ? `Recommendations updated. The first: ${model.titles[films[0].film]}.` : recommendationsNote.textContent);
+    }
+  }
+
+  function ownRow(film) {
+    return h("li", { "data-film": film }, heading(film), starControl(film),
+      button("Remove", model.titles[film], () => {
+        const row = own.querySelector(`li[data-film="${film}"]`);
+        const neighbor = row.nextElementSibling || row.previousElementSibling;
+        row.remove();
+        rate(film, 0);
+        (neighbor ? neighbor.querySelector("button") : ownTitle).focus();
+      }));
+  }
+
+  // Newest first. A row whose rating was taken back stays, so that the slider does not vanish under the hand.
+  function showOwn(rebuild) {
+    const newest = Array.from(ratings.keys()).reverse().slice(0, ratingsShown);
+    if (rebuild) own.replaceChildren(...newest.map(ownRow));
+    else if (newest.length && !own.querySelector(`li[data-film="${newest[0]}"]`)) own.prepend(ownRow(newest[0]));
+    ownTitle.textContent = ratings.size ? `Your ratings (${ratings.size})` : "Your ratings";
+    ownMore.hidden = newest.length >= ratings.size;
+    download.disabled = !ratings.size;
+    forget.disabled = !ratings.size && !hidden.size;
+  }
+
+  function showHidden() {
+    hiddenPart.hidden = !hidden.size;
+    hiddenTitle.textContent = `Not interested (${hidden.size})`;
+    hiddenList.replaceChildren(...Array.from(hidden, (film) =>
+      h("li", null, heading(film), button("Bring back", model.titles[film], () => {
+        hidden.delete(film);
+        save();
+        showHidden();
+        update();
+        (hiddenPart.hidden ? ownTitle : hiddenTitle).focus();
+      }))));
+  }
+
+  // ---- what happens ------------------------------------------------------------------------------------
+
+  function update() {
+    showRecommendations();
+    forget.disabled = !ratings.size && !hidden.size;
+  }
+
+  function rate(film, value, event) {
+    const origin = event && event.target.closest(".try-it-recommendations > li");
+    const inPlace = origin && Number(origin.dataset.film) === film;
+    if (inPlace) pinned = film;
+    else if (pinned !== film) pinned = null;
+    if (value) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
+    else ratings.delete(film);
+    for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) showValue(box);
+    update();
+    showOwn();
+    if (event) measure(event.timeStamp);
+    save();
+  }
+
+  // From the reader's action to the frame that shows its effect; read by benchmarks/serving.py.
+  function measure(start) {
+    requestAnimationFrame(() => {
+      const painted = new MessageChannel();
+      painted.port1.onmessage = () => performance.measure(MEASURE, { start, end: performance.now() });
+      painted.port2.postMessage(null);
+    });
+  }
+
+  function hide(film) {
+    const row = rows.get(film).element;
+    const neighbor = row.nextElementSibling || row.previousElementSibling;
+    hidden.add(film);
+    if (pinned === film) pinned = null;
+    save();
+    showHidden();
+    update();
+    const next = neighbor && neighbor.isConnected ? neighbor.querySelector(".try-it-button") : forYou;
+    next.focus();
+  }
+
+  function saveCsv() {
+    const address = URL.createObjectURL(new Blob([engine.toCsv(model, ratings)], { type: "text/csv" }));
+    const link = h("a", { href: address, download: "my_ratings.csv" });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  }
+
+  function forgetAll() {
+    if (!window.confirm("Forget all your ratings and hidden films on this device?")) return;
+    ratings = new Map();
+    hidden = new Set();
+    save();
+    showEverything();
+    announce("Everything forgotten.");
+    query.focus();
+  }
+
+  function showEverything() {
+    pinned = null;
+    rows = new Map();
+    recommendations.replaceChildren();
+    showDial();
+    showCandidates();
+    showOwn(true);
+    showHidden();
+    update();
+  }
+
+  let text = null;
+  try {
+    text = localStorage.getItem(STORE);
+  } catch {
+    storageWorks = false;
+    tell("This browser does not let the page store ratings. They last until you close it.");
+  }
+  if (load(text)) save();
+  showEverything();
+  setTimeout(() => search(""), 200);
+  // Another tab changed the ratings: follow it, or the next rating here would undo what was done there.
+  window.addEventListener("storage", (event) => {
+    if (event.key !== STORE && event.key !== null) return;
+    load(event.newValue);
+    showEverything();
+  });
+})();

@@ -1,0 +1,206 @@
+// Unit tests of book/_static/try_it/engine.js: node --test tests/engine.test.js (test_try_it.py runs it).
+"use strict";
+const { test } = require("node:test");
+const assert = require("node:assert/strict");
+const path = require("node:path");
+const engine = require(path.join(__dirname, "..", "book", "_static", "try_it", "engine.js"));
+
+function pack(type, values) {
+  const array = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array }[type].from(values);
+  return { type, data: Buffer.from(array.buffer).toString("base64") };
+}
+
+// Five films with one factor; steps turn the integers into 1, 1, 1, -1, -1 and biases of 0, .5, 0, -.5, 0.
+function file(changes = {}) {
+  return {
+    format: "recsys_helpers.try_it", version: 1, data: "toy", factors: 1, mean: 3.5, reg: 1, bias_reg: 2,
+    weighted: false, scale: [0.5, 5], steps: [0.5, 0.25],
+    films: pack("int16", [2, 0, 2, 2, 2, 0, -2, -2, -2, 0]),
+    movie_ids: pack("uint16", [10, 1, 1, 300, 1]), counts: pack("uint8", [9, 50, 9, 1, 30]),
+    first_year: 1979, years: pack("uint8", [1, 7, 0, 0, 25]),
+    genres: ["Comedy", "Horror"], genre_sets: [[], [1], [0, 1]], genre_of: pack("uint8", [1, 2, 1, 0, 2]),
+    titles: ["Alien", "Brazil", "Carrie", "Duel", "Elf"], ...changes,
+  };
+}
+const toy = engine.decode(file());
+
+// A model with the given titles, for the search.
+function titled(titles, counts = titles.map(() => 10)) {
+  const zeros = titles.map(() => 0);
+  return engine.decode(file({
+    titles, films: pack("int16", [...zeros, ...zeros]), movie_ids: pack("uint16", titles.map(() => 1)),
+    counts: pack("uint16", counts), years: pack("uint8", zeros), genre_of: pack("uint8", zeros),
+  }));
+}
+const find = (titles, query, counts) => {
+  const model = titled(titles, counts);
+  return engine.searcher(model)(query).map((film) => model.titles[film]);
+};
+
+// ---- decode ----------------------------------------------------------------------------------------
+
+test("decode gives the arrays back", () => {
+  assert.deepEqual([toy.n, toy.k], [5, 1]);
+  assert.deepEqual(Array.from(toy.x), [1, 0, 1, 0.5, 1, 0, -1, -0.5, -1, 0]);
+  assert.deepEqual(Array.from(toy.ids), [10, 11, 12, 312, 313]);
+  assert.deepEqual(toy.titles, ["Alien (1979)", "Brazil (1985)", "Carrie", "Duel", "Elf (2003)"]);
+  assert.deepEqual(toy.genres[1], [0, 1]);
+  assert.deepEqual(Array.from(toy.order), [1, 4, 0, 2, 3]); // most rated first, equal counts in order
+  assert.equal(toy.popularityRank[3], 4);
+  assert.equal(toy.codeOf.get(312), 3);
+});
+
+const damaged = {
+  "nothing": [undefined, /not a model/],
+  "another format": [file({ format: "x" }), /not a model/],
+  "a later version": [file({ version: 2 }), /version is 2.*reads version 1/],
+  "no factors": [file({ films: undefined }), /films is missing/],
+  "another type": [file({ counts: { type: "float64", data: "" } }), /counts is missing/],
+  "half a number": [file({ films: { type: "int16", data: "AAAA" } }), /cut off/],
+  "a factor too few": [file({ films: pack("int16", [1, 2, 3]) }), /incomplete/],
+  "a title too few": [file({ titles: ["Alien"] }), /different lengths, 5 and 1/],
+  "no mean": [file({ mean: null }), /a number in it is missing/],
+};
+for (const [name, [content, words]] of Object.entries(damaged)) {
+  test(`decode refuses ${name}`, () => assert.throws(() => engine.decode(content), words));
+}
+
+// ---- least squares ------------------------------------------------------------------------------------
+
+test("cholesky and solve, by hand", () => {
+  const l = engine.cholesky(Float64Array.from([4, 2, 2, 5]), 2);
+  assert.deepEqual([l[0], l[2], l[3]], [2, 1, 2]);
+  assert.deepEqual(Array.from(engine.solve(l, 2, [8, 14])), [0.75, 2.5]); // 4 x + 2 y = 8, 2 x + 5 y = 14
+  assert.throws(() => engine.cholesky(Float64Array.from([0]), 1), /no unique solution/);
+});
+
+// Alien 5, Duel 1: targets 1.5 and -2 with x = (1, 1), (-1, 1). The system is
+// (2 + 1, 0; 0, 2 + 2) (p, b) = (1.5 + 2, 1.5 - 2), so p = 3.5 / 3 and b = -0.125.
+const person = engine.foldIn(toy, [[0, 5], [3, 1]]);
+const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-12, `${a} is not ${b}`);
+
+test("fold-in, by hand", () => {
+  close(person.theta[0], 3.5 / 3);
+  close(person.theta[1], -0.125);
+});
+
+test("weighted penalties count in ratings", () => {
+  const heavy = engine.foldIn(engine.decode(file({ weighted: true })), [[0, 5], [3, 1]]);
+  close(heavy.theta[0], 3.5 / 4);
+  close(heavy.theta[1], -0.5 / 6);
+});
+
+test("without ratings a person is the average", () => {
+  assert.deepEqual(Array.from(engine.foldIn(toy, []).theta), [0, 0]);
+});
+
+test("scores and explanations add up", () => {
+  const scores = engine.scores(toy, person);
+  close(scores[1], 3.5 - 0.125 + 0.5 + 3.5 / 3);
+  for (let film = 0; film < toy.n; film++) {
+    const { baseline, parts } = engine.explain(toy, person, film);
+    close(baseline + parts.reduce((sum, part) => sum + part.contribution, 0), scores[film]);
+    assert.ok(Math.abs(parts[0].contribution) >= Math.abs(parts[1].contribution));
+  }
+  // For Brazil: x = (1, 1), A^-1 x = (1/3, 1/4), weights 7/12 and -1/12, times targets 1.5 and -2.
+  assert.deepEqual(engine.explain(toy, person, 1).parts.map((part) => [part.film, part.value]), [[0, 5], [3, 1]]);
+  close(engine.explain(toy, person, 1).parts[1].contribution, 2 / 12);
+});
+
+test("recommend: order, ties, filters", () => {
+  const films = (options) => engine.recommend(toy, person, options).map(({ film }) => film);
+  assert.deepEqual(films({}), [1, 0, 2, 4, 3]); // Alien and Carrie tie, the smaller code first
+  assert.deepEqual(films({ n: 2 }), [1, 0]);
+  assert.deepEqual(films({ exclude: (film) => film < 2 }), [2, 4, 3]);
+  assert.deepEqual(films({ genre: 0 }), [1, 4]);
+  assert.deepEqual(films({ skip: 2 }), [0, 2, 3]);
+  assert.deepEqual(films({ atLeast: 30 }), [1, 4]);
+  assert.deepEqual(films({ genre: 0, skip: 5 }), []);
+});
+
+test("similar films", () => {
+  assert.deepEqual(engine.similar(toy, 0, 9, 1).map(({ film, score }) => [film, score]), [[1, 1], [2, 1], [3, -1], [4, -1]]);
+  assert.deepEqual(engine.similar(toy, 0, 9, 20).map(({ film }) => film), [1, 4]);
+  assert.deepEqual(engine.similar(titled(["A", "B"]), 0), []); // no direction, no neighbors
+});
+
+// ---- search ----------------------------------------------------------------------------------------------
+
+const shelf = [
+  "Matrix, The", "Shawshank Redemption, The", "Amelie (Fabuleux destin d'Amélie Poulain, Le)", "Star Wars: Episode IV",
+  "WALL·E", "Spider-Man 2", "Godfather, The", "Godfather: Part II, The", "L.A. Confidential", "Schindler's List",
+];
+const wanted = {
+  "the matrix": "Matrix, The", "matrix the": "Matrix, The", "MATIRX": "Matrix, The", "matr": "Matrix, The",
+  "shawshenk redemtion": "Shawshank Redemption, The", "redemption shawshank": "Shawshank Redemption, The",
+  "amelie": "Amelie (Fabuleux destin d'Amélie Poulain, Le)", "Amélie": "Amelie (Fabuleux destin d'Amélie Poulain, Le)",
+  "fabuleux destin d’amelie": "Amelie (Fabuleux destin d'Amélie Poulain, Le)",
+  "starwars": "Star Wars: Episode IV", "star wars 4": "Star Wars: Episode IV",
+  "wall-e": "WALL·E", "walle": "WALL·E", "spiderman": "Spider-Man 2", "spider man": "Spider-Man 2",
+  "godfather": "Godfather, The", "godfather 2": "Godfather: Part II, The",
+  "la confidential": "L.A. Confidential", "schindlers list": "Schindler's List", "schindler": "Schindler's List",
+};
+for (const [query, title] of Object.entries(wanted)) {
+  test(`search: ${query}`, () => assert.equal(find(shelf, query)[0], title));
+}
+
+test("search finds nothing for nothing, and survives odd queries", () => {
+  for (const query of ["", "   ", "?!", "xqzzwvk", "\u0000", "[", "constructor", "__proto__"]) {
+    assert.deepEqual(find(shelf, query), [], query);
+  }
+  assert.ok(find(shelf, "the").length); // an article alone is a word
+  assert.doesNotThrow(() => find(shelf, "long ".repeat(5000)));
+});
+
+test("the better known film comes first, an exact word before both", () => {
+  assert.equal(find(["Alien Nation", "Alien Abduction"], "alien", [5, 500])[0], "Alien Abduction");
+  assert.equal(find(["Aliens", "Alien"], "alien", [20, 20])[0], "Alien");
+});
+
+test("distance to a beginning, by hand", () => {
+  for (const [token, word, edits] of [
+    ["matrix", "matrix", 0], ["matr", "matrix", 0], ["matirx", "matrix", 1], ["mtrix", "matrix", 1],
+    ["maatrix", "matrix", 1], ["mabrix", "matrix", 1], ["abc", "xyz", 2], ["", "word", 0],
+  ]) assert.equal(engine.prefixDistance(token, word, 1), edits, `${token} ${word}`);
+});
+
+// ---- storage ------------------------------------------------------------------------------------------------
+
+test("what is kept comes back", () => {
+  const ratings = new Map([[3, { value: 1.5, time: 7 }], [0, { value: 5, time: 8 }]]);
+  const text = engine.keep(toy, ratings, new Set([2]));
+  const back = engine.readKept(text, toy);
+  assert.deepEqual(back, { ratings, hidden: new Set([2]), dropped: 0, unreadable: false });
+  assert.deepEqual(engine.readKept(null, toy).ratings, new Map());
+});
+
+for (const text of ["", "{", "null", "[]", "7", '"text"', "{}", '{"version":2,"ratings":[],"hidden":[]}',
+  '{"version":1,"ratings":{},"hidden":[]}', '{"version":1,"ratings":[]}']) {
+  test(`unreadable: ${text}`, () => {
+    const kept = engine.readKept(text, toy);
+    assert.equal(kept.unreadable, true);
+    assert.equal(kept.ratings.size + kept.hidden.size, 0);
+  });
+}
+
+test("entries that make no sense are left out one by one", () => {
+  const ratings = [
+    [10, 4.5, 1], [10, 3, 2], [11, 9, 1], [11, 0, 1], [11, 2.7, 1], [11, "5", 1], [11, null, 1], [999, 4, 1],
+    ["10", 4, 1], [12, 4, -1], [12, 4, 1.5], [12, 4], [12, 4, 1e300], null, 7, {}, [], ["<img src=x>", 4, 1], [313, 0.5, 0],
+  ];
+  const kept = engine.readKept(JSON.stringify({ version: 1, ratings, hidden: [11, 999, "11", null, [11]] }), toy);
+  assert.deepEqual(Array.from(kept.ratings), [[0, { value: 4.5, time: 1 }], [4, { value: 0.5, time: 0 }]]);
+  assert.deepEqual(Array.from(kept.hidden), [1]);
+  assert.equal(kept.dropped, 21);
+});
+
+test("a flood of entries is cut", () => {
+  const hidden = new Array(50000).fill(10);
+  const kept = engine.readKept(JSON.stringify({ version: 1, ratings: [], hidden }), toy);
+  assert.equal(kept.dropped, 30000);
+});
+
+test("csv", () => {
+  const ratings = new Map([[3, { value: 1.5, time: 7 }], [0, { value: 5, time: 8 }]]);
+  assert.equal(engine.toCsv(toy, ratings), "userId,movieId,rating,timestamp\n0,312,1.5,7\n0,10,5,8\n");
+});

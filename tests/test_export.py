@@ -1,0 +1,232 @@
+"""The file a web page reads: what is in it, how exact it is, and how big."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_ratings
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.exceptions import NotFittedError
+
+from recsys_helpers import BiasedALS, BiasModel, export, load_movielens
+from recsys_helpers.ratings import Ratings
+
+NASTY = ["</script><script>alert(1)</script>", '"quotes" & \\ back\\slashes', "Am\u00e9lie \u2028 \u00bd"]
+
+
+def fit(ratings, **options):
+    return BiasedALS(**({"n_factors": 4, "n_sweeps": 5, "verbose": False} | options)).fit(ratings)
+
+
+@pytest.fixture(scope="module")
+def model(medium):
+    return fit(medium)
+
+
+@pytest.fixture(scope="module")
+def named():
+    """A model of four films whose titles, years and genres are hard to write down."""
+    movies = pd.DataFrame(
+        {
+            "movieId": [1, 2, 70_000, 70_001],
+            "title": [NASTY[0], NASTY[1] + " (1999)", NASTY[2] + " (2001)", None],
+            "year": pd.array([None, 1999, 2001, None], dtype="Int64"),
+            "genres": ["Drama|Comedy", "(no genres listed)", "Comedy", None],
+        }
+    )
+    triples = [(u, i, 1.0 + (u * k) % 5) for k, i in enumerate(movies["movieId"], 1) for u in (1, 2, 3)]
+    plain = make_ratings(triples)
+    return fit(Ratings.from_frame(plain.to_frame(), movies=movies), n_factors=2)
+
+
+# ---- quantize ---------------------------------------------------------------------
+
+
+def test_quantize_by_hand():
+    codes, steps = export.quantize([[1.0, 0.0], [-0.5, 0.0], [0.26, 0.0]], bits=3)
+    assert steps.tolist() == [1 / 3, 0.0]  # 3 bits: -3 to 3
+    assert codes.tolist() == [[3, 0], [-2, 0], [1, 0]]  # -1.5 goes to the even neighbor
+    assert codes.dtype == np.int16
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays(np.float64, (5, 3), elements=st.floats(-1e6, 1e6)),
+    st.integers(2, 16),
+)
+def test_quantize_is_off_by_half_a_step_at_most(matrix, bits):
+    codes, steps = export.quantize(matrix, bits)
+    assert np.abs(codes.astype(int)).max() <= 2 ** (bits - 1) - 1
+    assert np.all(np.abs(codes * steps - matrix) <= steps / 2 * (1 + 1e-9) + 1e-300)
+
+
+@pytest.mark.parametrize("bits", [1, 17, 8.0, True, None])
+def test_quantize_refuses_bits(bits):
+    with pytest.raises(ValueError, match="bits: got"):
+        export.quantize(np.ones((2, 2)), bits)
+
+
+@pytest.mark.parametrize("matrix", [np.ones(3), [[np.nan, 1.0]], [[np.inf]]])
+def test_quantize_refuses_what_is_no_table_of_numbers(matrix):
+    with pytest.raises(ValueError, match="matrix: got"):
+        export.quantize(matrix)
+
+
+# ---- rounded ------------------------------------------------------------------------
+
+
+def test_rounded_predicts_nearly_the_same_and_leaves_the_model_alone(model, medium):
+    before = model.item_factors_.copy()
+    errors = []
+    for bits in (4, 8, 12, 16):
+        twin = export.rounded(model, bits)
+        errors.append(np.abs(twin.predict(medium) - model.predict(medium)).max())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 0.01 and errors[-1] < 1e-3
+    assert np.array_equal(model.item_factors_, before)
+    assert twin.user_factors_ is model.user_factors_
+
+
+# ---- the file -----------------------------------------------------------------------
+
+
+def test_round_trip(model, medium, tmp_path):
+    path = tmp_path / "deep" / "model.js"
+    size = export.export_model(model, path)
+    assert size == path.stat().st_size
+    assert [p.name for p in path.parent.iterdir()] == ["model.js"]
+    back = export.read_model(path)
+    twin = export.rounded(model)
+    np.testing.assert_allclose(back["factors"], twin.item_factors_, rtol=1e-6)
+    np.testing.assert_allclose(back["bias"], twin.item_bias_, rtol=1e-6)
+    assert back["movie_ids"].tolist() == medium.item_ids.tolist()
+    assert back["counts"].tolist() == medium.item_counts.tolist()
+    assert back["titles"][0] == "movie 5"
+    assert (back["mean"], back["reg"], back["bias_reg"]) == (model.mean_, 10.0, 3.0)
+    assert back["weighted"] is False
+
+
+def test_facts_about_films_survive(named, tmp_path):
+    path = tmp_path / "model.js"
+    export.export_model(named, path)
+    back = export.read_model(path)
+    assert back["titles"] == [*NASTY, "movie 70001"]  # the year has a column of its own
+    assert back["years"].tolist() == [0, 1999, 2001, 0]
+    assert [sorted(g) for g in back["genres"]] == [["Comedy", "Drama"], [], ["Comedy"], []]
+    assert back["movie_ids"].tolist() == [1, 2, 70_000, 70_001]  # a gap that needs 32 bits
+
+
+def test_file_is_plain_ascii_without_markup(named, tmp_path):
+    path = tmp_path / "model.js"
+    export.export_model(named, path)
+    text = path.read_bytes().decode("ascii")
+    assert text.startswith("window.TRY_IT_MODEL = {") and text.endswith("};\n")
+    assert text.count("\n") == 1
+    assert "<" not in text
+
+
+def test_nothing_about_users_is_in_it(model, tmp_path):
+    path = tmp_path / "model.js"
+    export.export_model(model, path)
+    content = json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
+    assert not [name for name in content if "user" in name]
+    k, n = model.n_factors, model.train_.n_items
+    assert len(content["films"]["data"]) == 4 * -(-2 * n * (k + 1) // 3)  # base64 of n (k + 1) int16
+
+
+def test_overwrites_whole(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.js"
+    path.write_text("old")
+    monkeypatch.setattr(export.os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        export.export_model(model, path)
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# ---- bad input ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [lambda m, p: export.export_model(m, p), lambda m, p: export.rounded(m)])
+def test_refuses_other_models(function, medium, tmp_path):
+    path = tmp_path / "model.js"
+    with pytest.raises(TypeError, match="model: got BiasModel; expected a fitted BiasedALS"):
+        function(BiasModel().fit(medium), path)
+    with pytest.raises(NotFittedError):
+        function(BiasedALS(), path)
+    with pytest.raises(ValueError, match="n_factors: got 0"):
+        function(fit(medium, n_factors=0), path)
+    five = Ratings.from_frame(make_ratings([(1, 1, 5.0), (2, 1, 1.0)]).to_frame(), scale=(1, 5))
+    with pytest.raises(ValueError, match="from 1 to 5; expected 0.5 to 5"):
+        function(fit(five), path)
+    assert not path.exists()
+
+
+def test_refuses_another_suffix(model, tmp_path):
+    with pytest.raises(ValueError, match=r"path: got 'model.json'; expected a name that ends in .js"):
+        export.export_model(model, tmp_path / "model.json")
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda t: "", "does not set"),
+        (lambda t: "window.OTHER = {};", "does not set"),
+        (lambda t: t[: len(t) // 2], "JSONDecodeError"),
+        (lambda t: t.replace('"version":1', '"version":2'), "version 2"),
+        (lambda t: t.replace("uint8", "float8"), "float8"),
+        (lambda t: t.replace('"titles":["movie 5",', '"titles":['), "different lengths"),
+        (lambda t: t.replace('"mean"', '"mode"'), "KeyError"),
+    ],
+)
+def test_damaged_files_are_named(model, tmp_path, damage, words):
+    path = tmp_path / "model.js"
+    export.export_model(model, path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=f"model.js: not a file of export_model.*{words}"):
+        export.read_model(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        export.read_model(tmp_path / "model.js")
+
+
+# ---- the committed file ------------------------------------------------------------------
+
+
+def test_command_line(tmp_path, monkeypatch, medium, capsys):
+    monkeypatch.setattr(export, "load_movielens", lambda name: medium)
+    monkeypatch.setattr(export, "PAGE_SETTINGS", {"n_factors": 3, "n_sweeps": 2})
+    export.main([str(tmp_path / "model.js")])
+    assert "model.js: " in capsys.readouterr().out
+    assert export.read_model(tmp_path / "model.js")["factors"].shape[1] == 3
+
+
+def test_the_committed_model_is_what_the_command_writes():
+    """Up to what another processor's rounding does to the factors: predictions are compared."""
+    ratings = load_movielens("latest-small")
+    model = export.page_model(ratings)
+    book = export.read_model(Path(__file__).parents[1] / "book" / "_static" / "try_it" / "model.js")
+    assert book["movie_ids"].tolist() == ratings.item_ids.tolist()
+    assert book["counts"].tolist() == ratings.item_counts.tolist()
+    assert book["factors"].shape[1] == model.n_factors
+    assert (book["reg"], book["bias_reg"]) == (model.reg, model.bias_reg)
+    # Rotations of the factors change no prediction, so compare products.
+    ours, theirs = (np.column_stack([f, b]) for f, b in
+                    ((model.item_factors_, model.item_bias_), (book["factors"], book["bias"])))  # fmt: skip
+    often = ratings.item_counts >= 20
+    np.testing.assert_allclose(
+        ours[often, :-1] @ ours[often, :-1].T, theirs[often, :-1] @ theirs[often, :-1].T, atol=0.02
+    )
+    np.testing.assert_allclose(ours[:, -1], theirs[:, -1], atol=0.02)
+
+
+def test_the_page_is_below_one_megabyte():
+    folder = Path(__file__).parents[1] / "book" / "_static" / "try_it"
+    assert {p.name for p in folder.iterdir()} == {"engine.js", "model.js", "page.js", "try_it.css"}
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 1_000_000

@@ -1,0 +1,405 @@
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_helpers import FeedbackStore, load_movielens
+from recsys_helpers.feedback import DISLIKE, LIKE, FeedbackFileError
+from recsys_helpers.ratings import Ratings
+
+ADA, BEN = "session-ada", "session-ben"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "feedback.sqlite"
+
+
+@pytest.fixture
+def store(path):
+    with FeedbackStore(path) as store:
+        yield store
+
+
+# ---- what counts ----------------------------------------------------------------
+
+
+def test_the_last_word_on_a_film_counts(store):
+    store.add(ADA, 1, "rating", 2.0)
+    store.add(ADA, 2, "like")
+    store.add(ADA, 3, "dislike")
+    store.add(ADA, 1, "rating", 4.5)
+    store.add(ADA, 3, "rating", 3)
+    assert store.ratings(ADA) == {2: LIKE, 1: 4.5, 3: 3.0}
+    assert list(store.ratings(ADA)) == [2, 1, 3], "in the order in which the opinions were given"
+    store.add(ADA, 2, "clear")
+    assert store.ratings(ADA) == {1: 4.5, 3: 3.0}
+    store.add(ADA, 2, "dislike")
+    assert store.ratings(ADA)[2] == DISLIKE
+
+
+def test_hiding_and_rating_do_not_disturb_each_other(store):
+    store.add(ADA, 1, "rating", 4.0)
+    store.add(ADA, 1, "hide")
+    store.add(ADA, 2, "hide")
+    assert store.ratings(ADA) == {1: 4.0}
+    assert store.hidden(ADA) == {1, 2}
+    store.add(ADA, 1, "clear")
+    assert store.ratings(ADA) == {} and store.hidden(ADA) == {2}
+
+
+def test_a_user_id_is_not_a_session_and_nobody_sees_another(store):
+    store.add(12, 1, "like")
+    store.add(ADA, 1, "dislike")
+    assert store.ratings(12) == {1: LIKE}
+    assert store.ratings(np.int32(12)) == {1: LIKE}
+    assert store.ratings(ADA) == {1: DISLIKE}
+    assert store.ratings(BEN) == {} and store.hidden(BEN) == set()
+    assert store.forget(ADA) == 1
+    assert store.ratings(ADA) == {} and len(store) == 1
+
+
+def test_the_log(store):
+    before = time.time()
+    told = store.add(12, 1, "rating", 4)
+    store.add(ADA, 2, "hide")
+    assert told == {"id": 1, "user": 12, "movieId": 1, "event": "rating", "rating": 4.0, "time": told["time"]}
+    assert before <= told["time"] <= time.time()
+    log = store.events()
+    assert log.columns.tolist() == ["id", "user", "movieId", "event", "rating", "time"]
+    assert log["user"].tolist() == [12, ADA] and log["event"].tolist() == ["rating", "hide"]
+    assert log["rating"].isna().tolist() == [False, True]
+    assert store.events(ADA)["id"].tolist() == [2]
+    assert store.events(BEN).empty
+
+
+def test_export_can_be_trained_on(store, toy):
+    store.add(ADA, 3, "like")
+    store.add(10, 1, "rating", 1.0)
+    store.add(BEN, 5, "hide")
+    store.add(BEN, 5, "rating", 2.5)
+    store.add(ADA, 4, "like")
+    store.add(ADA, 4, "clear")
+    table = store.export()
+    assert table.attrs["sessions"] == {11: ADA, 12: BEN}
+    assert table[["userId", "movieId", "rating"]].values.tolist() == [
+        [11, 3, LIKE],
+        [10, 1, 1.0],
+        [12, 5, 2.5],
+    ]
+    table = store.export(first_session_id=100)
+    both = pd.concat([toy.to_frame(), table])
+    joined = Ratings.from_frame(both, duplicates="last")
+    assert joined.user_ids.tolist() == [10, 20, 30, 40, 100, 101]
+    assert joined.by_user[[0], [0]].item() == 1.0, "the newer rating replaced the one in the data"
+
+
+def test_export_of_nothing(store):
+    table = store.export()
+    assert len(table) == 0 and table.columns.tolist() == ["userId", "movieId", "rating", "timestamp"]
+
+
+def test_like_and_dislike_are_what_the_data_says():
+    values = load_movielens("latest-small").values
+    for stars, chosen in ((LIKE, values[values >= 4]), (DISLIKE, values[values <= 2])):
+        assert stars == np.round(2 * chosen.mean()) / 2
+
+
+said = st.tuples(
+    st.sampled_from([ADA, BEN, 1]),
+    st.integers(1, 3),
+    st.sampled_from(["rating", "like", "dislike", "hide", "clear"]),
+    st.integers(1, 10),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(said, max_size=25))
+def test_state_is_what_a_dictionary_would_hold(events):
+    opinions, hidden = {}, set()
+    with FeedbackStore(":memory:") as store:
+        for user, movie, event, halves in events:
+            store.add(user, movie, event, halves / 2 if event == "rating" else None)
+            opinions.pop((user, movie), None) if event not in ("hide",) else None
+            if event == "hide":
+                hidden.add((user, movie))
+            elif event == "clear":
+                hidden.discard((user, movie))
+            else:
+                opinions[user, movie] = {"like": LIKE, "dislike": DISLIKE}.get(event, halves / 2)
+        for user in (ADA, BEN, 1):
+            assert list(store.ratings(user).items()) == [
+                (m, s) for (u, m), s in opinions.items() if u == user
+            ]
+            assert store.hidden(user) == {m for u, m in hidden if u == user}
+        assert len(store.export()) == len(opinions)
+
+
+# ---- nothing lost -----------------------------------------------------------------
+
+WRITER = """
+import os, signal, sys
+from recsys_helpers import FeedbackStore
+store = FeedbackStore(sys.argv[1])
+how, movie = sys.argv[2], 0
+def at(statement):
+    # In the middle of the third write: begun and inserted, not yet committed.
+    if movie == 3 and statement.startswith(how):
+        os.kill(os.getpid(), signal.SIGKILL)
+if how != "any time":
+    store._connection.set_trace_callback(at)
+while True:
+    movie += 1
+    store.add("session-ada", movie, "like")
+    print(movie, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["BEGIN", "INSERT", "COMMIT"])
+def test_a_kill_in_mid_write_loses_nothing_that_was_acknowledged(path, how):
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, path, how], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout.split() == ["1", "2"]
+    with FeedbackStore(path) as store:
+        assert store.ratings(ADA) == {1: LIKE, 2: LIKE}
+        store.add(ADA, 9, "like")
+        assert len(store) == 3
+
+
+def test_a_kill_at_any_time_loses_nothing_that_was_acknowledged(path):
+    for seen in (3, 25):
+        path.unlink(missing_ok=True)
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, "any time"], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            lines = [writer.stdout.readline() for _ in range(seen)]
+            writer.send_signal(signal.SIGKILL)
+            lines += writer.stdout.readlines()
+        acknowledged = {int(line) for line in lines if line.endswith("\n")}
+        with FeedbackStore(path) as store:
+            kept = set(store.ratings(ADA))
+        # The last write may have reached the disk without being acknowledged; no more than that.
+        assert acknowledged <= kept <= acknowledged | {max(acknowledged) + 1}
+
+
+def test_a_torn_log_loses_only_what_was_torn(store, path, tmp_path):
+    """The write-ahead log cut anywhere, as by a crash of the machine: a prefix of the events is left."""
+    ends = []
+    log = path.with_name(path.name + "-wal")
+    for movie in range(1, 6):
+        store.add(ADA, movie, "like")
+        ends.append(log.stat().st_size)
+    whole = log.read_bytes()
+    assert len(whole) == ends[-1]
+    for cut in sorted({*ends, *(end - 7 for end in ends), *range(ends[0], ends[-1], 1777)}):
+        copy = tmp_path / f"cut{cut}.sqlite"
+        shutil.copy(path, copy)
+        copy.with_name(copy.name + "-wal").write_bytes(whole[:cut])
+        with FeedbackStore(copy) as cut_store:
+            complete = sum(end <= cut for end in ends)
+            assert list(cut_store.ratings(ADA)) == list(range(1, complete + 1))
+
+
+def test_settings_that_durability_rests_on(store):
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_restart_keeps_everything(path):
+    with FeedbackStore(path) as store:
+        store.add(ADA, 1, "rating", 3.5)
+    with FeedbackStore(path) as store:
+        assert store.ratings(ADA) == {1: 3.5}
+
+
+# ---- several at once ----------------------------------------------------------------
+
+
+def test_threads_that_share_a_store(store):
+    def talk(number):
+        user = f"session-{number}"
+        for movie in range(20):
+            store.add(user, movie, "rating", 0.5 + number / 2)
+            assert set(store.ratings(user).values()) == {0.5 + number / 2}
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(talk, range(6)))
+    assert len(store) == 120
+    assert all(len(store.ratings(f"session-{n}")) == 20 for n in range(6))
+
+
+def talk_from_a_process(path, number, start):
+    start.wait(60)
+    with FeedbackStore(path) as store:
+        for movie in range(15):
+            store.add(f"session-{number}", movie, "rating", 0.5 + number / 2)
+
+
+def test_processes_that_share_a_file(path):
+    """All open a file that does not exist yet at the same moment, and write at once."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Event()
+    writers = [context.Process(target=talk_from_a_process, args=(path, n, start)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    start.set()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    with FeedbackStore(path) as store:
+        for number in range(3):
+            assert store.ratings(f"session-{number}") == dict.fromkeys(range(15), 0.5 + number / 2)
+
+
+def test_waits_for_another_writer(store, path):
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, other.execute, ["COMMIT"])
+    release.start()
+    store.add(ADA, 1, "like")
+    release.join()
+    other.close()
+    assert store.ratings(ADA) == {1: LIKE}
+
+
+def test_gives_up_on_a_writer_that_does_not_end_and_stores_nothing(path):
+    with FeedbackStore(path, timeout=0.1) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match="locked"):
+            store.add(ADA, 1, "like")
+        assert store.ratings(ADA) == {}, "reading does not wait"
+        other.execute("ROLLBACK")
+        other.close()
+        store.add(ADA, 2, "like")
+        assert store.ratings(ADA) == {2: LIKE}
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(store):
+    store.add(ADA, 1, "like")
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(OSError, match="full"):
+        for movie in range(2, 2000):
+            store.add(ADA, movie, "like")
+    kept = len(store)
+    store._connection.execute("PRAGMA max_page_count=1000000")
+    store.add(ADA, 5000, "like")
+    assert len(store) == kept + 1 and store.ratings(ADA)[1] == LIKE
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_is_told_to_open_the_file_itself(store, monkeypatch):
+    real = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: real + 1)
+    with pytest.raises(RuntimeError, match="another process"):
+        store.add(ADA, 1, "like")
+
+
+# ---- files that are not ours -----------------------------------------------------------
+
+
+def test_damaged_and_foreign_files_are_refused_and_left_alone(path):
+    with FeedbackStore(path) as store:
+        for movie in range(200):
+            store.add(ADA, movie, "like")
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[5000:9000] = b"x" * 4000
+    for content in (b"hello", b"x" * 5000, bytes(damaged), whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(FeedbackFileError, match="feedback.sqlite.*damaged"):
+            FeedbackStore(path)
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("CREATE TABLE feedback (x)", "another program"),
+        ("PRAGMA application_id=77", "another program"),
+        ("PRAGMA user_version=1", "another program"),
+    ],
+)
+def test_a_database_of_another_program(path, statement, words):
+    with sqlite3.connect(path) as other:
+        other.execute(statement)
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(FeedbackFileError, match=words):
+        FeedbackStore(path)
+    assert path.read_bytes() == before
+
+
+def test_a_later_version_is_refused(path):
+    with FeedbackStore(path) as store:
+        store._connection.execute("PRAGMA user_version=99")
+    with pytest.raises(FeedbackFileError, match="schema version 99; expected up to 1"):
+        FeedbackStore(path)
+
+
+def test_an_empty_file_is_taken(path):
+    path.touch()
+    with FeedbackStore(path) as store:
+        store.add(ADA, 1, "like")
+
+
+def test_a_place_that_cannot_hold_a_file(tmp_path):
+    with pytest.raises(OSError, match="cannot be opened"):
+        FeedbackStore(tmp_path)
+
+
+# ---- bad arguments ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("short", 1, "like"), "user: got 'short'"),
+        (("12345678", 1, "like"), "user: got '12345678'"),
+        (("session-1\n", 1, "like"), "user: got"),
+        (("session-1; DROP TABLE feedback", 1, "like"), "user: got"),
+        ((-1, 1, "like"), "user: got -1"),
+        ((True, 1, "like"), "user: got True"),
+        ((2**70, 1, "like"), "user: got"),
+        ((1.5, 1, "like"), "user: got 1.5"),
+        ((ADA, "1", "like"), "movieId: got '1'"),
+        ((ADA, -1, "like"), "movieId: got -1"),
+        ((ADA, 1, "love"), "event: got 'love'; expected one of 'rating'"),
+        ((ADA, 1, "rating"), "rating: got None"),
+        ((ADA, 1, "rating", 5.5), "rating: got 5.5; expected a number from 0.5 to 5"),
+        ((ADA, 1, "rating", float("nan")), "rating: got nan"),
+        ((ADA, 1, "rating", "5"), "rating: got '5'"),
+        ((ADA, 1, "like", 5), "rating: got 5 with the event 'like'"),
+    ],
+)
+def test_bad_events_are_refused_and_not_stored(store, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        store.add(*arguments)
+    assert len(store) == 0
+
+
+def test_bad_calls(store, tmp_path):
+    with pytest.raises(ValueError, match="timeout: got 0"):
+        FeedbackStore(tmp_path / "x", timeout=0)
+    with pytest.raises(ValueError, match="user: got None"):
+        store.ratings(None)
+    store.close()
+    store.close()
+    with pytest.raises(ValueError, match="closed"):
+        store.add(ADA, 1, "like")
+    assert "feedback.sqlite" in repr(store)
