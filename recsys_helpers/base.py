@@ -95,6 +95,19 @@ class Recommender(BaseEstimator):
         items = np.arange(self.train_.n_items, dtype=np.int32)
         return self._predict_codes(np.full(len(items), user, dtype=np.int32), items)
 
+    def _score_block(self, users):
+        """Scores of all items for several known users, shape (len(users), n)."""
+        n = self.train_.n_items
+        if type(self)._score_codes is Recommender._score_codes:
+            # One call for all pairs: what a call costs beside them is paid once.
+            items = np.tile(np.arange(n, dtype=np.int32), len(users))
+            pairs = np.repeat(np.asarray(users, dtype=np.int32), n)
+            return self._predict_codes(pairs, items).reshape(len(users), n)
+        out = np.empty((len(users), n))
+        for row, user in enumerate(users):
+            out[row] = self._score_codes(user)
+        return out
+
     def _remember(self, ratings):
         """Keep the training ratings (a reference, not a copy) for id translation."""
         self.train_ = ratings

@@ -101,3 +101,46 @@ def knn_prediction(table, sims, row, column, k, *, center, baseline):
         return baseline[row, column]
     weight = sims[row, best]
     return start + scale * np.sum(weight * z[best]) / np.sum(weight)
+
+
+# ---- rankings ---------------------------------------------------------------------
+
+
+def ranking(scores, relevant, seen, k):
+    """All metrics of one user from a full sort; `relevant` is a dict of gain by code."""
+    allowed = [i for i in range(len(scores)) if i not in seen and scores[i] > -np.inf]
+    order = sorted(allowed, key=lambda i: (-scores[i], i))
+    top, n_relevant = order[:k], len(relevant)
+    rank = {i: order.index(i) + 1 if i in order else 0 for i in relevant}
+    places = sorted(r for r in rank.values() if r)
+    within = [r for r in places if r <= k]
+
+    def dcg(gains):
+        return sum(g / np.log2(2 + at) for at, g in enumerate(gains))
+
+    def mean_precision(places):
+        return sum((n + 1) / r for n, r in enumerate(places)) / n_relevant
+
+    best = sorted(relevant.values(), reverse=True)[:k]
+    return top, rank, {
+        "precision": len(within) / k,
+        "recall": len(within) / n_relevant,
+        "hit_rate": float(len(within) > 0),
+        "average_precision": mean_precision(within),
+        "reciprocal_rank": 1 / within[0] if within else 0.0,
+        "ndcg": dcg([i in relevant for i in top]) / dcg([1] * len(best)),
+        "graded_ndcg": dcg([relevant.get(i, 0) for i in top]) / dcg(best),
+        "full_average_precision": mean_precision(places),
+        "full_reciprocal_rank": 1 / places[0] if places else 0.0,
+    }  # fmt: skip
+
+
+def pair_distance(codes, features):
+    """Mean of 1 - cosine over the pairs of a list, one pair at a time."""
+    distances = []
+    for a in range(len(codes)):
+        for b in range(a):
+            x, y = features[codes[a]], features[codes[b]]
+            norm = np.linalg.norm(x) * np.linalg.norm(y)
+            distances.append(1 - (x @ y / norm if norm else 0.0))
+    return np.mean(distances) if distances else np.nan
