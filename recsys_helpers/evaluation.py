@@ -447,7 +447,7 @@ class _PeakMemory:
     """
 
     def __init__(self):
-        gc.collect()
+        gc.collect(1)  # a full collection would walk over all that Numba has loaded
         self.before = np.nan
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)
