@@ -483,10 +483,8 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_t
     About 2 n operations for each user, and n r comparisons more with ``full`` for r relevant films, done
     in vectors. Memory: a block of about a million scores, and 4 K + 72 bytes a user.
     """
-    relevant = _csr(relevant, "relevant")
+    relevant = _relevant(relevant)
     m, n = relevant.shape
-    if len(relevant.data) and not (relevant.data.min() > 0 and relevant.data.max() < np.inf):
-        raise ValueError("relevant: got an entry that is not a finite number above 0; expected gains above 0")
     seen = csr_array((m, n)) if seen is None else _csr(seen, "seen")
     if seen.shape != (m, n):
         raise ValueError(f"seen: got shape {seen.shape}; expected {(m, n)}, that of relevant")
@@ -546,6 +544,55 @@ def _block_of(scores, rows, n):
     if part.dtype not in (np.float32, np.float64):
         part = part.astype(np.float64)
     return np.ascontiguousarray(part)
+
+
+def score_lists(lists, relevant):
+    """The metrics at K of lists that are there already, whoever made them.
+
+    Parameters
+    ----------
+    lists : array-like of int, shape (U, K)
+        Item codes, best first, no film twice in a list; negative codes after the last film.
+    relevant : sparse matrix, shape (U, n)
+        Gains of the relevant films, as in `rank_scores`.
+
+    Returns
+    -------
+    DataFrame
+        One row a list; the seven metrics at K of a `Ranking`. NaN for a user without relevant films.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit together, a list has a film twice or a code from n on, or a gain is not above 0.
+
+    Notes
+    -----
+    O(K log K) a list.
+    """
+    relevant = _relevant(relevant)
+    lists = np.ascontiguousarray(lists, dtype=np.int32)
+    n = relevant.shape[1]
+    if lists.ndim != 2 or len(lists) != relevant.shape[0] or lists.shape[1] == 0:
+        raise ValueError(f"lists: got shape {lists.shape}; expected ({relevant.shape[0]}, K)")
+    if lists.size and lists.max() >= n:
+        raise ValueError(f"lists: got item code {lists.max()}; expected codes below {n}")
+    ordered = np.sort(lists, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise ValueError("lists: got a film twice in one list; expected every film at most once")
+    discounts = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
+    names = kernels.NAMES[:-2]
+    out = np.empty((len(lists), len(names)))
+    gains = relevant.data.astype(np.float64)
+    kernels.score_lists(lists, n, relevant.indptr, relevant.indices, gains, discounts, out)
+    return pd.DataFrame(out, columns=names)
+
+
+def _relevant(matrix):
+    matrix = _csr(matrix, "relevant")
+    if len(matrix.data) and not (matrix.data.min() > 0 and matrix.data.max() < np.inf):
+        raise ValueError("relevant: got an entry that is not a finite number above 0; expected gains above 0")
+    return matrix
 
 
 def _csr(matrix, name):

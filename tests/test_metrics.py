@@ -358,6 +358,22 @@ def test_without_full_ranks():
     pd.testing.assert_frame_equal(short.values, full.values.iloc[:, :7])
 
 
+def test_ready_made_lists_get_the_same():
+    scores, relevant, seen = random_case(7, ties=True)
+    found = metrics.rank_scores(scores, relevant, seen, k=45, users=np.arange(30))
+    assert (found.lists == -1).any()
+    table = metrics.score_lists(found.lists, relevant)
+    pd.testing.assert_frame_equal(table, found.values.iloc[:, :7].rename_axis(None))
+    for lists, words in [
+        ([[0, 0]], "a film twice"),
+        ([[50]], "item code 50"),
+        ([0, 1], "shape"),
+        ([[0], [1]], "shape"),
+    ]:
+        with pytest.raises(ValueError, match=f"lists: got {words}"):
+            metrics.score_lists(lists, relevant[[0]])
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000))
 def test_invariants(seed):

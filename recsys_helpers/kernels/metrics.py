@@ -89,6 +89,25 @@ def rank_rows(
 
 
 @njit(nogil=True, cache=True)
+def score_lists(lists, n, indptr, indices, gains, discounts, out):
+    """The metrics at K of ready-made lists; arrays as in `rank_rows`, `out` without the last two columns."""
+    gain_of = np.zeros(n)
+    for u in range(len(lists)):
+        start, end = indptr[u], indptr[u + 1]
+        if start == end:
+            out[u] = np.nan
+            continue
+        for s in range(start, end):
+            gain_of[indices[s]] = gains[s]
+        size = 0
+        while size < lists.shape[1] and lists[u, size] >= 0:
+            size += 1
+        _score_list(lists[u, :size], gain_of, gains[start:end], discounts, out[u])
+        for s in range(start, end):
+            gain_of[indices[s]] = 0.0
+
+
+@njit(nogil=True, cache=True)
 def _select(row, minus, values, codes):
     """The K best scores of a row, best first; returns how many there are."""
     k, n = len(values), len(row)
