@@ -39,5 +39,5 @@ def test_an_epoch_takes_the_steps_of_the_definition(k, seed):
             got = got[:, :k]
         np.testing.assert_allclose(got, expected, atol=1e-12)
     p, b, q, c = state
-    error = values - 3.4 - b[users] - c[items] - np.sum(p[users] * q[items], axis=1)
+    error = values.astype(float) - 3.4 - b[users] - c[items] - np.sum(p[users] * q[items], axis=1)
     assert squared_error(users, items, values, 3.4, *mine, width) == pytest.approx(error @ error, rel=1e-12)
