@@ -20,6 +20,7 @@ _HOME = {
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
     "FunkSVD": "svd",
+    "SVDpp": "svd",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",

@@ -160,3 +160,65 @@ def squared_error(users, items, values, mean, user_factors, user_bias, item_fact
         error -= _dot(user_factors, u * ld, item_factors, i * ld, ld // lanes)
         total += error * error
     return total
+
+
+@njit(cache=True, nogil=True)
+def svdpp_epoch(
+    rows, indptr, items, values, seen_indptr, seen, mean, user_factors, user_bias, item_factors, item_bias,
+    implicit, rate, reg, bias_reg, lanes, work,
+):  # fmt: skip
+    """Visit the ratings user by user; changes factors, biases and the implicit factors.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (m,)
+        Users in the order of the visits.
+    indptr, items, values : ndarray
+        Their ratings: those of ``rows[t]`` from ``indptr[t]`` to ``indptr[t + 1]``.
+    seen_indptr, seen : ndarray of int
+        N(u), CSR by user code.
+    implicit : ndarray, shape (n, ld)
+        One row y_j for each item.
+    work : ndarray, shape (2, ld)
+        Scratch.
+
+    The others are those of `sgd_epoch`. Returns the sum of e^2, each as it was just before its
+    own step.
+    """
+    ld = user_factors.shape[1]
+    n_vectors, zero, one = ld // lanes, user_bias.dtype.type(0), user_bias.dtype.type(1)
+    keep, keep_bias = one - rate * reg, one - rate * bias_reg
+    total = 0.0
+    for row in range(len(rows)):
+        first, stop = indptr[row], indptr[row + 1]
+        if first == stop:
+            continue
+        u = np.int64(rows[row])
+        start, end = seen_indptr[u], seen_indptr[u + 1]
+        norm = one / np.sqrt(user_bias.dtype.type(max(end - start, 1)))
+        # x = p_u + z_u in the first row of the scratch, and what it was in the second.
+        _add(work, 0, user_factors, u * ld, n_vectors, zero, one)
+        for t in range(start, end):
+            _prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
+            _add(work, 0, implicit, np.int64(seen[t]) * ld, n_vectors, one, norm)
+        _add(work, ld, work, 0, n_vectors, zero, one)
+        parts = one + one if start < end else one
+        bias = user_bias[u]
+        for t in range(first, stop):
+            _prefetch(item_factors, np.int64(items[min(t + AHEAD, stop - 1)]) * ld, ld)
+            i = np.int64(np.uint32(items[t]))
+            error = values[t] - mean - bias - item_bias[i] - _dot(work, 0, item_factors, i * ld, n_vectors)
+            step = rate * error
+            bias = keep_bias * bias + step
+            item_bias[i] = keep_bias * item_bias[i] + step
+            _step(work, 0, item_factors, i * ld, n_vectors, keep, parts * step, step)
+            total += np.float64(error) * np.float64(error)
+        user_bias[u] = bias
+        # Each part's share of what the ratings have added.
+        shrunk = user_bias.dtype.type(keep ** (stop - first))
+        _add(work, 0, work, ld, n_vectors, one / parts, -shrunk / parts)
+        _add(user_factors, u * ld, work, 0, n_vectors, shrunk, one)
+        for t in range(start, end):
+            _prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
+            _add(implicit, np.int64(seen[t]) * ld, work, 0, n_vectors, shrunk, norm)
+    return total
