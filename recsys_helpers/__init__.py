@@ -19,11 +19,15 @@ _HOME = {
     "Popularity": "baselines",
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
+    "FunkSVD": "svd",
+    "SVDpp": "svd",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
+_MODULES = (
+    "als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits", "svd",
+)  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
 
