@@ -14,6 +14,7 @@ _HOME = {
     "load_movielens": "datasets",
     "synthetic_ratings": "datasets",
     "BiasedALS": "als",
+    "GradientMF": "gradient",
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
@@ -23,7 +24,10 @@ _HOME = {
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
+_MODULES = (
+    "als", "baselines", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
+    "splits",
+)  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
 
