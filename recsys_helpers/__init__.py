@@ -20,13 +20,15 @@ _HOME = {
     "Popularity": "baselines",
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
+    "FunkSVD": "svd",
+    "SVDpp": "svd",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
 _MODULES = (
     "als", "baselines", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
-    "splits",
+    "splits", "svd",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])

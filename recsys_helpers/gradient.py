@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .als import DTYPES, BiasedALS
-from .base import Recommender, check_non_negative, check_positive_int
+from .base import check_non_negative, check_positive_int
+from .factors import FactorModel
 from .ratings import check_choice
 
+DTYPES = ("float32", "float64")
 OPTIMIZERS = ("adam", "momentum", "sgd")
 SCHEDULES = ("constant", "cosine")
 
@@ -78,7 +79,7 @@ def objective(
     return value
 
 
-class GradientMF(Recommender):
+class GradientMF(FactorModel):
     r"""Biases and taste, :math:`\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i`, by gradient steps in JAX.
 
     The model and the objective are those of `BiasedALS` without genres; see `objective`.
@@ -233,7 +234,7 @@ class GradientMF(Recommender):
             "user_weight": np.broadcast_to(weights[0], ratings.n_users),
             "item_weight": np.broadcast_to(weights[1], ratings.n_items),
         }  # fmt: skip
-        fixed = {name: np.asarray(value, dtype) for name, value in fixed.items()}
+        narrow = {name: np.asarray(value, dtype) for name, value in fixed.items()}
         parameters = _start(ratings, self.n_factors, self.init_scale, dtype, rng)
         check = None if validation is None else (*self._pair_codes(validation), validation.values)
         rates = np.full((self.n_epochs, n_batches), self.learning_rate)
@@ -245,7 +246,7 @@ class GradientMF(Recommender):
         with _wide_types(jax), jax.default_device(jax.devices("cpu")[0]):
             batches = _deal(ratings, n_batches, dtype, rng)
             start = time.perf_counter()
-            epoch_of, state = _compiled(self.optimizer, *_shapes(parameters, fixed, batches))
+            epoch_of, state = _compiled(self.optimizer, *_shapes(parameters, narrow, batches))
             self.compile_seconds_ = time.perf_counter() - start
             bar = tqdm(total=self.n_epochs, desc="GradientMF", delay=2, leave=False, disable=not self.verbose)
             with bar:
@@ -253,9 +254,9 @@ class GradientMF(Recommender):
                     start = time.perf_counter()
                     if n_batches > 1 and epoch > 1:
                         batches = _deal(ratings, n_batches, dtype, rng)
-                    parameters, state = epoch_of(parameters, state, batches, rates[epoch - 1], fixed)
+                    parameters, state = epoch_of(parameters, state, batches, rates[epoch - 1], narrow)
                     self._keep(parameters)
-                    row = self._measure(ratings, check)
+                    row = self._measure(ratings, check, fixed)
                     if not np.isfinite(row["objective"]):
                         raise ValueError(
                             f"learning_rate: got {self.learning_rate!r}; the objective is no longer finite "
@@ -298,67 +299,25 @@ class GradientMF(Recommender):
         for name, array in zip(Parameters._fields, parameters, strict=True):
             setattr(self, f"{name}_", np.array(array))
 
-    def _measure(self, ratings, check):
-        """Objective and errors, in float64, by the code that measures `BiasedALS`."""
-        als = self._as_als()
-        squared = _squared_error(als, ratings.user_codes, ratings.item_codes, ratings.values)
-        held = np.nan if check is None else np.sqrt(_squared_error(als, *check) / len(check[2]))
+    def _measure(self, ratings, check, fixed):
+        """Objective and errors of the parameters as they are, in float64."""
+        squared = self._squared_error(ratings.user_codes, ratings.item_codes, ratings.values)
+        held = np.nan if check is None else np.sqrt(self._squared_error(*check) / len(check[2]))
+        wide = Parameters(*(getattr(self, f"{name}_").astype(np.float64) for name in Parameters._fields))
+        none = np.zeros(0, np.int32)
         return {
-            "objective": squared + als._penalty(ratings, None),
+            "objective": squared + float(objective(wide, none, none, none, **fixed)),
             "train_rmse": np.sqrt(squared / len(ratings)),
             "validation_rmse": held,
         }
 
-    # ---- predicting -------------------------------------------------------------
+    def _squared_error(self, users, items, values):
+        error = self._predict_codes(users, items) - values
+        return float(error @ error)
 
-    def _as_als(self):
-        """The same parameters as a `BiasedALS`, which then needs no code of its own here.
-
-        With the films held, the best factors of a person do not depend on how the films'
-        factors were found: what ALS does for one row is right for this model, too.
-        """
-        als = BiasedALS(
-            self.n_factors, self.reg, bias_reg=self.bias_reg, weighted=self.weighted, dtype=self.dtype
-        )
-        als.train_, als.mean_ = self.train_, self.mean_
-        for name in Parameters._fields:
-            setattr(als, f"{name}_", getattr(self, f"{name}_"))
-        return als
-
-    def _predict_codes(self, users, items):
-        return self._as_als()._predict_codes(users, items)
-
-    def _score_codes(self, user):
-        return self._as_als()._score_codes(user)
-
-    def fold_in(self, ratings):
-        """Find the factors of a person who was not in training, films held, in closed form.
-
-        See `BiasedALS.fold_in`. No gradient step is needed: with the films held, the
-        objective is a ridge regression.
-
-        Parameters
-        ----------
-        ratings : dict of int to float, or DataFrame
-            Rating by movieId, or a table with the columns movieId and rating.
-
-        Returns
-        -------
-        NewUser
-            With recommendations, predictions and explanations.
-
-        Raises
-        ------
-        ValueError
-            On a film rated twice, a rating outside the scale, or no known film at all.
-        """
-        self._check_fitted()
-        return self._as_als().fold_in(ratings)
-
-    def similar_items(self, movie, n=10, *, min_ratings=1):
-        """Films whose factors point in the most similar direction; see `BiasedALS.similar_items`."""
-        self._check_fitted()
-        return self._as_als().similar_items(movie, n, min_ratings=min_ratings)
+    def _penalties(self, n):
+        times = n if self.weighted else 1
+        return times * np.append(np.full(self.n_factors, float(self.reg)), self.bias_reg)
 
 
 # ---- the compiled part ------------------------------------------------------------
@@ -449,8 +408,3 @@ def _compiled(optimizer, parameters, fixed, batches):
     fixed = {name: jax.ShapeDtypeStruct(*about) for name, *about in fixed}
     state = rule.init(parameters)
     return jax.jit(epoch).lower(parameters, state, batches, rates, fixed).compile(), state
-
-
-def _squared_error(als, users, items, values):
-    error = als._predict_codes(users, items) - values
-    return float(error @ error)

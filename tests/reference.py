@@ -101,3 +101,34 @@ def knn_prediction(table, sims, row, column, k, *, center, baseline):
         return baseline[row, column]
     weight = sims[row, best]
     return start + scale * np.sum(weight * z[best]) / np.sum(weight)
+
+
+# ---- stochastic gradient descent --------------------------------------------------
+
+
+def sgd_epoch(users, items, values, mean, p, b_user, q, b_item, rate, reg, bias_reg):
+    """One step a rating, in place; the errors before each step."""
+    errors = []
+    for u, i, r in zip(users, items, np.asarray(values, float), strict=True):
+        e = r - mean - b_user[u] - b_item[i] - p[u] @ q[i]
+        b_user[u] += rate * (e - bias_reg * b_user[u])
+        b_item[i] += rate * (e - bias_reg * b_item[i])
+        p[u], q[i] = p[u] + rate * (e * q[i] - reg * p[u]), q[i] + rate * (e * p[u] - reg * q[i])
+        errors.append(e)
+    return np.array(errors)
+
+
+def svdpp_epoch(users, items, values, seen, mean, p, b_user, q, b_item, y, rate, reg, bias_reg):
+    """One step a rating, in place, y_j of all films that the user has touched included."""
+    errors = []
+    for u, i, r in zip(users, items, np.asarray(values, float), strict=True):
+        norm = len(seen[u]) ** -0.5 if len(seen[u]) else 0.0
+        x = p[u] + norm * y[seen[u]].sum(axis=0)
+        e = r - mean - b_user[u] - b_item[i] - x @ q[i]
+        b_user[u] += rate * (e - bias_reg * b_user[u])
+        b_item[i] += rate * (e - bias_reg * b_item[i])
+        old = q[i].copy()
+        p[u], q[i] = p[u] + rate * (e * old - reg * p[u]), old + rate * (e * x - reg * old)
+        y[seen[u]] += rate * (e * norm * old - reg * y[seen[u]])
+        errors.append(e)
+    return np.array(errors)
