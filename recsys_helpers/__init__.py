@@ -14,6 +14,7 @@ _HOME = {
     "load_movielens": "datasets",
     "synthetic_ratings": "datasets",
     "BiasedALS": "als",
+    "GradientMF": "gradient",
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
@@ -26,7 +27,8 @@ _HOME = {
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits", "svd",
+    "als", "baselines", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
+    "splits", "svd",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
