@@ -376,6 +376,7 @@ class Tuned(Recommender):
 def _run(model, train, test, k, threshold):
     """Fit, predict and rank once; returns figures, figures of each user, and the chosen settings."""
     figures, chosen = {}, None
+    began = time.perf_counter(), time.process_time()
     if isinstance(model, Tuned):
         start = time.perf_counter()
         tuned = clone(model)
@@ -414,6 +415,8 @@ def _run(model, train, test, k, threshold):
         }
     )
     users["ndcg"] = ranking.values["ndcg"].reindex(users["userId"]).to_numpy()
+    figures["job_seconds"] = time.perf_counter() - began[0]
+    figures["job_cpu_seconds"] = time.process_time() - began[1]
     return figures, users, chosen
 
 
@@ -536,7 +539,7 @@ def compare(
         (`list_summary`); fit_seconds and fit_cpu_seconds of one fit, compilation excluded (a fit on a
         small sample comes first; the search of a `Tuned` is search_seconds); predict_seconds and
         rank_seconds; model_mb (`model_bytes`); and peak_mb, how far resident memory rose during fit
-        and predict (NaN where the system does not say).
+        and predict (NaN where the system does not say). job_seconds and job_cpu_seconds are the whole of it.
 
     Raises
     ------
@@ -748,8 +751,8 @@ def paired_differences(users, baseline, *, metric="rmse", n_boot=2000, seed=0):
     Returns
     -------
     DataFrame
-        One row a model: value; difference (model minus baseline), its standard error se, its 95 %
-        interval low … high; p, the two-sided bootstrap p-value of no difference, which cannot be below
+        One row a model: value and its standard error value_se; difference (model minus baseline), its
+        standard error se, its 95 % interval low … high; p, the two-sided bootstrap p-value of no difference, which cannot be below
         2 / (n_boot + 1), and p_holm, the same after `holm` over all models.
 
     Raises
@@ -789,6 +792,7 @@ def paired_differences(users, baseline, *, metric="rmse", n_boot=2000, seed=0):
     table = pd.DataFrame(
         {
             "value": value,
+            "value_se": samples.std(axis=0, ddof=1),
             "difference": value - value[at],
             "se": difference.std(axis=0, ddof=1),
             "low": low,
