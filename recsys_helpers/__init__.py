@@ -17,13 +17,26 @@ _HOME = {
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
+    "NuclearNormCompletion": "completion",
+    "nuclear_norm_cvxpy": "completion",
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
-_MODULES = ("als", "baselines", "datasets", "evaluation", "metrics", "neighbors", "plots", "ratings", "splits")
+_MODULES = (
+    "als",
+    "baselines",
+    "completion",
+    "datasets",
+    "evaluation",
+    "metrics",
+    "neighbors",
+    "plots",
+    "ratings",
+    "splits",
+)
 
 __all__ = sorted([*_HOME, *_MODULES])
 

@@ -9,7 +9,6 @@ import platform
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -428,37 +427,6 @@ class BiasedALS(Recommender):
         nothing = np.zeros_like(factors), np.zeros_like(bias)
         self._half_sweep(row, self.item_factors_, self.item_bias_, nothing, factors, bias, exact=True)
         return NewUser(self, codes, values, factors[0], float(bias[0]), movies[~known])
-
-    def _check_new_ratings(self, ratings):
-        if isinstance(ratings, Mapping):
-            movies, values = list(ratings.keys()), list(ratings.values())
-        elif isinstance(ratings, pd.DataFrame) and {"movieId", "rating"} <= set(ratings.columns):
-            movies, values = ratings["movieId"].tolist(), ratings["rating"].tolist()
-        else:
-            raise TypeError(
-                f"ratings: got {type(ratings).__name__}; expected a dict of rating by movieId, or a "
-                "DataFrame with the columns movieId and rating"
-            )
-        if not movies:
-            raise ValueError("ratings: got none; expected at least one")
-        movies = np.asarray(movies)
-        if movies.dtype.kind not in "iu":
-            raise ValueError(f"ratings: got movieIds of type {movies.dtype}; expected whole numbers")
-        try:
-            values = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
-        low, high = self.train_.scale
-        bad = ~((values >= low) & (values <= high))
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise ValueError(
-                f"ratings: got {values[at]} for movieId {movies[at]}; expected {low:g} to {high:g}"
-            )
-        if len(np.unique(movies)) < len(movies):
-            twice = movies[np.argmax(pd.Series(movies).duplicated())]
-            raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
-        return movies, values
 
     def _explain(self, codes, values, item):
         x = np.column_stack([self.item_factors_[codes], np.ones(len(codes))]).astype(np.float64)
