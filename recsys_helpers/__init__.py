@@ -18,6 +18,8 @@ _HOME = {
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
+    "NuclearNormCompletion": "completion",
+    "nuclear_norm_cvxpy": "completion",
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
     "FunkSVD": "svd",
@@ -27,7 +29,7 @@ _HOME = {
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "baselines", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
+    "als", "baselines", "completion", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
     "splits", "svd",
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -161,6 +162,37 @@ class Recommender(BaseEstimator):
                 f"movieId: got {movie}, which is not in the training data; expected a known movieId"
             )
         return code
+
+    def _check_new_ratings(self, ratings):
+        if isinstance(ratings, Mapping):
+            movies, values = list(ratings.keys()), list(ratings.values())
+        elif isinstance(ratings, pd.DataFrame) and {"movieId", "rating"} <= set(ratings.columns):
+            movies, values = ratings["movieId"].tolist(), ratings["rating"].tolist()
+        else:
+            raise TypeError(
+                f"ratings: got {type(ratings).__name__}; expected a dict of rating by movieId, or a "
+                "DataFrame with the columns movieId and rating"
+            )
+        if not movies:
+            raise ValueError("ratings: got none; expected at least one")
+        movies = np.asarray(movies)
+        if movies.dtype.kind not in "iu":
+            raise ValueError(f"ratings: got movieIds of type {movies.dtype}; expected whole numbers")
+        try:
+            values = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
+        low, high = self.train_.scale
+        bad = ~((values >= low) & (values <= high))
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise ValueError(
+                f"ratings: got {values[at]} for movieId {movies[at]}; expected {low:g} to {high:g}"
+            )
+        if len(np.unique(movies)) < len(movies):
+            twice = movies[np.argmax(pd.Series(movies).duplicated())]
+            raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
+        return movies, values
 
     def _rated_codes(self, user):
         matrix = self.train_.by_user
