@@ -54,7 +54,7 @@ from recsys_helpers import (  # noqa: E402
     splits,
 )
 
-SETTINGS = 6  # for each model
+SETTINGS = 8  # for each model
 PROTOCOLS = {
     "latest-small": ("random", "5-fold", "temporal"),
     "100k": ("u1-u5", "5-fold", "temporal"),
@@ -77,29 +77,32 @@ QUIET = {"verbose": False}
 # Name: (model, settings). The values lie around those which the chapters found for a training part.
 MODELS = {
     "global mean": (GlobalMean(), None),
-    "biases": (BiasModel(), grid(user_damping=[2.0, 5.0, 10.0], item_damping=[2.0, 5.0])),
-    "popularity": (Popularity(), grid(damping=[1.0, 2.0, 4.0, 8.0, 16.0, 32.0])),
+    "biases": (BiasModel(), grid(user_damping=[1.0, 2.0, 4.0, 8.0], item_damping=[1.0, 4.0])),
+    "popularity": (Popularity(), grid(damping=[0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])),
     "user neighbors": (
-        UserKNN(similarity="centered_cosine", **QUIET),
-        grid(n_neighbors=[20, 40, 80], shrink=[0.0, 50.0]),
+        UserKNN(**QUIET),
+        grid(similarity=["centered_cosine", "pearson_baseline"], shrink=[0.0, 50.0], n_neighbors=[30, 60]),
     ),
-    "item neighbors": (ItemKNN(**QUIET), grid(n_neighbors=[20, 40, 80], shrink=[0.0, 50.0])),
-    "imputed SVD": (ImputedSVD(), grid(fill=["baseline", "item"], n_factors=[4, 8, 16])),
-    "PureSVD": (PureSVD(), grid(n_factors=[5, 10, 20, 30, 50, 80])),
-    "FunkSVD": (FunkSVD(**QUIET), grid(reg=[0.05, 0.08, 0.12], n_epochs=[20, 40])),
-    "SVD++": (SVDpp(**QUIET), grid(reg=[0.03, 0.05, 0.08], n_epochs=[15, 30])),
-    "NMF": (NMF(**QUIET), grid(n_factors=[8, 16], reg=[0.03, 0.06, 0.12])),
-    "ALS": (BiasedALS(32, n_sweeps=15, **QUIET), grid(reg=[6.0, 9.0, 13.0], bias_reg=[3.0, 5.0])),
+    "item neighbors": (
+        ItemKNN(**QUIET),
+        grid(similarity=["cosine", "adjusted_cosine"], shrink=[0.0, 20.0], n_neighbors=[20, 40]),
+    ),
+    "imputed SVD": (ImputedSVD(), grid(fill=["baseline", "item"], n_factors=[2, 4, 8, 16])),
+    "PureSVD": (PureSVD(), grid(n_factors=[4, 8, 12, 16, 24, 32, 48, 80])),
+    "FunkSVD": (FunkSVD(**QUIET), grid(n_factors=[16, 64], reg=[0.08, 0.12], n_epochs=[30, 60])),
+    "SVD++": (SVDpp(**QUIET), grid(n_factors=[8, 32], reg=[0.05, 0.08], n_epochs=[30, 60])),
+    "NMF": (NMF(**QUIET), grid(n_factors=[4, 16], reg=[0.05, 0.1, 0.2, 0.4])),
+    "ALS": (BiasedALS(32, n_sweeps=15, **QUIET), grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
     "ALS, weighted": (
         BiasedALS(32, weighted=True, n_sweeps=15, **QUIET),
-        grid(reg=[0.1, 0.2, 0.4], bias_reg=[0.05, 0.15]),
+        grid(reg=[0.1, 0.15, 0.2, 0.3], bias_reg=[0.1, 0.2]),
     ),
     "ALS, genres": (
         BiasedALS(32, genres=True, n_sweeps=15, **QUIET),
-        grid(reg=[6.0, 9.0, 13.0], bias_reg=[3.0, 5.0]),
+        grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0]),
     ),
-    "Adam": (GradientMF(32, **QUIET), grid(reg=[6.0, 9.0, 13.0], bias_reg=[3.0, 5.0])),
-    "nuclear norm": (NuclearNormCompletion(**QUIET), grid(reg=[4.0, 6.0, 8.0, 10.0, 13.0, 17.0])),
+    "Adam": (GradientMF(32, **QUIET), grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
+    "nuclear norm": (NuclearNormCompletion(**QUIET), grid(reg=[7.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
 }
 RANKERS = ("PureSVD",)
 
