@@ -16,18 +16,26 @@ _HOME = {
     "load_movielens": "datasets",
     "synthetic_ratings": "datasets",
     "BiasedALS": "als",
+    "GradientMF": "gradient",
     "GlobalMean": "baselines",
     "BiasModel": "baselines",
     "Popularity": "baselines",
+    "NuclearNormCompletion": "completion",
+    "nuclear_norm_cvxpy": "completion",
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
+    "FunkSVD": "svd",
+    "ImputedSVD": "svd",
+    "PureSVD": "svd",
+    "SVDpp": "svd",
+    "NMF": "nmf",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "api", "baselines", "datasets", "evaluation", "export", "feedback", "metrics", "neighbors",
-    "plots", "ratings", "splits",
+    "als", "api", "baselines", "completion", "datasets", "evaluation", "export", "factors", "feedback",
+    "gradient", "linalg", "metrics", "neighbors", "nmf", "plots", "ratings", "splits", "svd",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])

@@ -9,7 +9,6 @@ import platform
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,8 +20,9 @@ from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from . import __version__
-from .base import Recommender, check_non_negative, check_positive_int
-from .kernels.als import score_pairs, solve_rows
+from .base import check_non_negative, check_positive_int
+from .factors import FactorModel, _read_only, _squares
+from .kernels.als import solve_rows
 from .ratings import Ratings, check_choice
 
 SOLVERS = ("cholesky", "cg")
@@ -34,7 +34,7 @@ NO_GENRE = "(no genres listed)"
 CHUNK_WORK = 2e7
 
 
-class BiasedALS(Recommender):
+class BiasedALS(FactorModel):
     r"""Biases and taste, :math:`\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i`, by alternating least squares.
 
     The model minimizes
@@ -326,50 +326,6 @@ class BiasedALS(Recommender):
 
     # ---- predicting -------------------------------------------------------------
 
-    def _predict_codes(self, users, items):
-        out = np.empty(len(users))
-        score_pairs(
-            _read_only(users), _read_only(items), self.mean_, self.user_factors_, self.user_bias_,
-            self.item_factors_, self.item_bias_, out,
-        )  # fmt: skip
-        return out
-
-    def _score_codes(self, user):
-        return self._scores(self.user_factors_[user], self.user_bias_[user])
-
-    def _scores(self, factors, bias):
-        return self.mean_ + float(bias) + self.item_bias_ + (self.item_factors_ @ factors).astype(np.float64)
-
-    def similar_items(self, movie, n=10, *, min_ratings=1):
-        """Films whose factors point in the most similar direction (cosine).
-
-        Parameters
-        ----------
-        movie : int
-            A movieId from training.
-        n : int
-            How many.
-        min_ratings : int
-            Leave out films with fewer training ratings; their factors are mostly prior.
-
-        Returns
-        -------
-        DataFrame
-            movieId, title where known, and score, the cosine; best first.
-        """
-        self._check_fitted()
-        check_positive_int("n", n)
-        check_positive_int("min_ratings", min_ratings, minimum=0)
-        self._check_factors()
-        code = self._known_item(movie)
-        length = np.sqrt(_squares(self.item_factors_))
-        if length[code] == 0:
-            raise ValueError(f"movieId: got {movie}, a film without training ratings or genres to compare by")
-        length[(length == 0) | (self.train_.item_counts < min_ratings)] = np.nan
-        length[code] = np.nan
-        own = self.item_factors_[code].astype(np.float64)
-        return self._top_frame(self.item_factors_ @ own / (length * np.linalg.norm(own)), n)
-
     def explain(self, user, movie):
         """How much each training rating of a user contributed to one prediction.
 
@@ -390,103 +346,17 @@ class BiasedALS(Recommender):
         span = slice(matrix.indptr[code], matrix.indptr[code + 1])
         return self._explain(matrix.indices[span], matrix.data[span], self._known_item(movie))
 
-    def fold_in(self, ratings):
-        """Find the factors of a person who was not in training, films held.
+    def _penalties(self, n):
+        return (n if self.weighted else 1) * np.append(np.full(self.n_factors, self.reg), self.bias_reg)
 
-        Parameters
-        ----------
-        ratings : dict of int to float, or DataFrame
-            Rating by movieId, or a table with the columns movieId and rating. Films
-            that were not in training say nothing and are listed in `NewUser.ignored`.
-
-        Returns
-        -------
-        NewUser
-            With recommendations, predictions and explanations.
-
-        Raises
-        ------
-        ValueError
-            On a film rated twice, a rating outside the scale, or no known film at all.
-
-        Notes
-        -----
-        One row of the user half-sweep, in closed form: O(l k^2 + k^3) for l ratings.
-        With the ratings of a training user the result is that user's factors.
-        """
-        self._check_fitted()
-        movies, values = self._check_new_ratings(ratings)
-        codes = self.train_.encode_items(movies)
-        known = codes >= 0
-        if not known.any():
-            raise ValueError("ratings: got no film that was in training; expected at least one")
-        order = np.argsort(codes[known])
-        codes, values = codes[known][order], values[known][order].astype(np.float32)
+    def _solve_row(self, codes, values):
+        """One row of the user half-sweep: the ratings of a training user give that user's factors."""
         dtype = self.user_factors_.dtype
         row = _Row(np.array([0, len(codes)], np.int32), codes, values)
         factors, bias = np.zeros((1, self.n_factors), dtype), np.zeros(1, dtype)
         nothing = np.zeros_like(factors), np.zeros_like(bias)
         self._half_sweep(row, self.item_factors_, self.item_bias_, nothing, factors, bias, exact=True)
-        return NewUser(self, codes, values, factors[0], float(bias[0]), movies[~known])
-
-    def _check_new_ratings(self, ratings):
-        if isinstance(ratings, Mapping):
-            movies, values = list(ratings.keys()), list(ratings.values())
-        elif isinstance(ratings, pd.DataFrame) and {"movieId", "rating"} <= set(ratings.columns):
-            movies, values = ratings["movieId"].tolist(), ratings["rating"].tolist()
-        else:
-            raise TypeError(
-                f"ratings: got {type(ratings).__name__}; expected a dict of rating by movieId, or a "
-                "DataFrame with the columns movieId and rating"
-            )
-        if not movies:
-            raise ValueError("ratings: got none; expected at least one")
-        movies = np.asarray(movies)
-        if movies.dtype.kind not in "iu":
-            raise ValueError(f"ratings: got movieIds of type {movies.dtype}; expected whole numbers")
-        try:
-            values = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
-        low, high = self.train_.scale
-        bad = ~((values >= low) & (values <= high))
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise ValueError(
-                f"ratings: got {values[at]} for movieId {movies[at]}; expected {low:g} to {high:g}"
-            )
-        if len(np.unique(movies)) < len(movies):
-            twice = movies[np.argmax(pd.Series(movies).duplicated())]
-            raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
-        return movies, values
-
-    def _explain(self, codes, values, item):
-        x = np.column_stack([self.item_factors_[codes], np.ones(len(codes))]).astype(np.float64)
-        target = values.astype(np.float64) - self.mean_ - self.item_bias_[codes]
-        times = len(codes) if self.weighted else 1
-        system = x.T @ x
-        system[np.diag_indices_from(system)] += times * np.append(
-            np.full(self.n_factors, self.reg), self.bias_reg
-        )
-        weight = x @ np.linalg.solve(system, np.append(self.item_factors_[item], 1.0))
-        frame = pd.DataFrame(
-            {
-                "movieId": self.train_.item_ids[codes],
-                "rating": values,
-                "deviation": target,
-                "weight": weight,
-                "contribution": weight * target,
-            }
-        )
-        if self.train_.movies is not None:
-            frame.insert(1, "title", self.train_.titles(frame["movieId"]))
-        frame = frame.iloc[np.argsort(-frame["contribution"].abs(), kind="stable")].reset_index(drop=True)
-        frame.attrs["baseline"] = self.mean_ + float(self.item_bias_[item])
-        return frame
-
-    def _check_factors(self):
-        if self.n_factors == 0:
-            raise ValueError("n_factors: got 0; expected at least 1, as biases alone have no direction")
+        return factors[0], float(bias[0])
 
     # ---- keeping ------------------------------------------------------------------
 
@@ -727,63 +597,6 @@ class _Row(NamedTuple):
     data: np.ndarray
 
 
-class NewUser:
-    """A person folded into a fitted model; see `BiasedALS.fold_in`.
-
-    Attributes
-    ----------
-    factors : ndarray, shape (k,)
-    bias : float
-    ignored : ndarray of int
-        Rated films that the model does not know.
-    """
-
-    def __init__(self, model, codes, values, factors, bias, ignored):
-        self._model, self._codes, self._values = model, codes, values
-        self.factors, self.bias, self.ignored = factors, bias, ignored
-
-    def __repr__(self):
-        return f"<NewUser: {len(self._codes)} ratings, bias {self.bias:+.2f}>"
-
-    def predict(self, movies):
-        """Predicted ratings, float64, of the given movieIds; an unknown film gets mean + bias."""
-        model = self._model
-        codes = model.train_.encode_items(movies)
-        scores = model._scores(self.factors, self.bias)
-        return np.where(codes >= 0, scores[codes], model.mean_ + self.bias)
-
-    def recommend(self, n=10, *, exclude_rated=True):
-        """The n films with the highest predictions, as `BiasedALS.recommend`."""
-        check_positive_int("n", n)
-        scores = self._model._scores(self.factors, self.bias)
-        if exclude_rated:
-            scores[self._codes] = -np.inf
-        return self._model._top_frame(scores, n)
-
-    def explain(self, movie):
-        """How much each of this person's ratings contributed to one prediction.
-
-        The person's factors and bias x are linear in the ratings:
-        ``x = A^-1 sum_j x_j t_j`` with x_j = (q_j, 1) and t_j the rating's deviation
-        from mean + b_j. So the prediction for film i is mean + b_i plus one term
-        ``(x_i' A^-1 x_j) t_j`` for each rating (Hu, Koren and Volinsky 2008, section 5,
-        there for implicit feedback).
-
-        Parameters
-        ----------
-        movie : int
-            A movieId from training.
-
-        Returns
-        -------
-        DataFrame
-            One row a rating, largest absolute contribution first: movieId, title where
-            known, rating, deviation t_j, weight and contribution, in stars. The
-            contributions and ``frame.attrs["baseline"]``, mean + b_i, sum to the prediction.
-        """
-        return self._model._explain(self._codes, self._values, self._model._known_item(movie))
-
-
 class _Genres:
     """The turn of the genres: a ridge regression of films' factors on their genres.
 
@@ -865,17 +678,6 @@ def _balanced_cuts(indptr, k):
     pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 512)) if len(work) else 1
     inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces) + 1
     return np.unique(np.concatenate([[0], inner, [len(n)]])).tolist()
-
-
-def _read_only(array):
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _squares(rows):
-    """Squared length of each row, in float64."""
-    return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
 
 
 def _plain(value):

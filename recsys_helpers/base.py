@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,19 @@ class Recommender(BaseEstimator):
         items = np.arange(self.train_.n_items, dtype=np.int32)
         return self._predict_codes(np.full(len(items), user, dtype=np.int32), items)
 
+    def _score_block(self, users):
+        """Scores of all items for several known users, shape (len(users), n)."""
+        n = self.train_.n_items
+        if type(self)._score_codes is Recommender._score_codes:
+            # One call for all pairs: what a call costs beside them is paid once.
+            items = np.tile(np.arange(n, dtype=np.int32), len(users))
+            pairs = np.repeat(np.asarray(users, dtype=np.int32), n)
+            return self._predict_codes(pairs, items).reshape(len(users), n)
+        out = np.empty((len(users), n))
+        for row, user in enumerate(users):
+            out[row] = self._score_codes(user)
+        return out
+
     def _remember(self, ratings):
         """Keep the training ratings (a reference, not a copy) for id translation."""
         self.train_ = ratings
@@ -148,6 +162,37 @@ class Recommender(BaseEstimator):
                 f"movieId: got {movie}, which is not in the training data; expected a known movieId"
             )
         return code
+
+    def _check_new_ratings(self, ratings):
+        if isinstance(ratings, Mapping):
+            movies, values = list(ratings.keys()), list(ratings.values())
+        elif isinstance(ratings, pd.DataFrame) and {"movieId", "rating"} <= set(ratings.columns):
+            movies, values = ratings["movieId"].tolist(), ratings["rating"].tolist()
+        else:
+            raise TypeError(
+                f"ratings: got {type(ratings).__name__}; expected a dict of rating by movieId, or a "
+                "DataFrame with the columns movieId and rating"
+            )
+        if not movies:
+            raise ValueError("ratings: got none; expected at least one")
+        movies = np.asarray(movies)
+        if movies.dtype.kind not in "iu":
+            raise ValueError(f"ratings: got movieIds of type {movies.dtype}; expected whole numbers")
+        try:
+            values = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
+        low, high = self.train_.scale
+        bad = ~((values >= low) & (values <= high))
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise ValueError(
+                f"ratings: got {values[at]} for movieId {movies[at]}; expected {low:g} to {high:g}"
+            )
+        if len(np.unique(movies)) < len(movies):
+            twice = movies[np.argmax(pd.Series(movies).duplicated())]
+            raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
+        return movies, values
 
     def _rated_codes(self, user):
         matrix = self.train_.by_user

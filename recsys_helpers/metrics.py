@@ -1,12 +1,28 @@
-"""Rating errors, and how far to trust them."""
+"""How good a model is: rating errors, rankings, and what the lists are like.
+
+Ranking metrics come twice. `precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank`
+and `ndcg` score one list, as the definition says. `rank_scores` does it for all users at once in
+compiled code, with all films as candidates.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import numba
 import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array, issparse
 
 from .base import check_positive_int
+from .kernels import metrics as kernels
+
+_BLOCK_SCORES = 1_000_000  # scores that are looked at together: 8 MB in float64
+_BLOCK_ROWS = 64  # rows that a thread takes at a time
+
+# ---- rating errors ------------------------------------------------------------------
 
 
 def mse(y_true, y_pred):
@@ -139,6 +155,598 @@ def gini(counts):
         raise ValueError("counts: expected at least one finite count, none negative, not all zero")
     rank = np.arange(1, c.size + 1)
     return float(2 * (rank @ c) / (c.size * c.sum()) - (c.size + 1) / c.size)
+
+
+def errors_by_group(y_true, y_pred, groups):
+    """Rating errors of each user, each band of popularity, or any other group.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of float, shape (N,)
+        Ratings and their predictions, in stars.
+    groups : array-like, shape (N,)
+        What each rating belongs to, for example ``test.user_codes``, or
+        ``popularity_bands(train.item_counts)[test.item_codes]``.
+
+    Returns
+    -------
+    DataFrame
+        One row a group that has ratings, in the order of the groups: ratings (their number),
+        rmse, mae, and bias, the mean of prediction minus rating.
+
+    Raises
+    ------
+    ValueError
+        As `mse`, and if groups has another length.
+    """
+    error = _errors(y_true, y_pred)
+    if len(groups) != len(error):
+        raise ValueError(f"groups: got {len(groups)}; expected {len(error)}, one for each rating")
+    frame = pd.DataFrame({"group": groups, "square": error**2, "size": np.abs(error), "bias": -error})
+    by = frame.groupby("group", observed=True, sort=True)
+    means = by.mean()
+    return pd.DataFrame(
+        {
+            "ratings": by.size(),
+            "rmse": np.sqrt(means["square"]),
+            "mae": means["size"],
+            "bias": means["bias"],
+        }
+    )
+
+
+def popularity_bands(counts, edges=(1, 3, 10, 30, 100)):
+    """Sort items (or users) into bands by their number of training ratings.
+
+    Parameters
+    ----------
+    counts : array-like of int, shape (n,)
+    edges : sequence of int
+        Ascending, above 0: the smallest count of each band but the first, which starts at 0.
+
+    Returns
+    -------
+    pandas.Categorical, shape (n,)
+        Ordered labels such as "3-9" and "100+".
+
+    Raises
+    ------
+    ValueError
+        If the edges do not ascend from above 0.
+    """
+    edges = np.asarray(edges)
+    if edges.ndim != 1 or len(edges) == 0 or edges[0] <= 0 or (np.diff(edges) <= 0).any():
+        raise ValueError(f"edges: got {edges.tolist()}; expected ascending numbers above 0")
+    starts = [0, *edges.tolist()]
+    names = [f"{a}" if b - a == 1 else f"{a}-{b - 1}" for a, b in zip(starts, starts[1:], strict=False)]
+    return pd.Categorical.from_codes(
+        np.searchsorted(edges, np.asarray(counts), side="right"), [*names, f"{starts[-1]}+"], ordered=True
+    )
+
+
+def calibration(y_true, y_pred, n_bins=10):
+    r"""Are films predicted at 4 stars rated 4 stars on average?
+
+    The pairs are sorted by prediction and cut into bins of equal size (equal predictions keep
+    their order, so a bin can begin among them). For each bin :math:`B`, the mean prediction is compared
+    with the mean rating, as a reliability diagram does for probabilities (Niculescu-Mizil and
+    Caruana 2005).
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of float, shape (N,)
+        Ratings and their predictions, in stars.
+    n_bins : int
+        At most N.
+
+    Returns
+    -------
+    DataFrame
+        One row a bin: ratings, predicted, observed and gap (predicted minus observed). Its ``attrs``
+        hold error, :math:`\sum_B \frac{|B|}{N} |gap_B|`, in stars, and slope, that of the
+        least-squares line of rating on prediction: below 1 where predictions are spread too widely,
+        NaN where all are equal.
+
+    Raises
+    ------
+    ValueError
+        As `mse`, and if there are more bins than ratings.
+    """
+    _errors(y_true, y_pred)
+    true, pred = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
+    if check_positive_int("n_bins", n_bins) > len(true):
+        raise ValueError(f"n_bins: got {n_bins}; expected at most {len(true)}, the number of ratings")
+    bins = np.array_split(np.argsort(pred, kind="stable"), n_bins)
+    table = pd.DataFrame(
+        {
+            "ratings": [len(b) for b in bins],
+            "predicted": [pred[b].mean() for b in bins],
+            "observed": [true[b].mean() for b in bins],
+        }
+    )
+    table["gap"] = table["predicted"] - table["observed"]
+    spread = pred - pred.mean()
+    table.attrs["error"] = float(table["ratings"] @ table["gap"].abs() / len(true))
+    table.attrs["slope"] = float(spread @ true / (spread @ spread)) if spread.any() else np.nan
+    return table
+
+
+# ---- one list ---------------------------------------------------------------------------
+# The definitions. `rank_scores` computes the same for all users.
+
+
+def precision(recommended, relevant, k=10):
+    r"""Share of the list that is relevant, :math:`\frac{1}{K} |L_K \cap R|`.
+
+    Source: Herlocker, Konstan, Terveen and Riedl (2004), Evaluating collaborative filtering
+    recommender systems, ACM TOIS 22(1).
+
+    Parameters
+    ----------
+    recommended : sequence of int
+        The list L, best first, without repetitions; its first k places count. The order of
+        equal scores is the caller's; models and `rank_scores` put the smaller code first.
+    relevant : collection of int
+        The set R of films the user liked in the test data.
+    k : int
+        K, the length of the list.
+
+    Returns
+    -------
+    float
+        From 0 to 1. An empty list, or places that are missing from it, count as misses. With
+        fewer than K relevant films, 1 is out of reach. NaN for a user without relevant films,
+        who is left out of means.
+
+    Raises
+    ------
+    ValueError
+        If a film is listed twice, a gain is not above 0, or k is not a positive integer.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    return hits.sum() / k if gains else np.nan
+
+
+def recall(recommended, relevant, k=10):
+    r"""Share of the relevant films that the list holds, :math:`|L_K \cap R| \,/\, |R|`.
+
+    With more than K relevant films, 1 is out of reach. The rest is as in `precision`, source
+    included.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    return hits.sum() / len(gains) if gains else np.nan
+
+
+def hit_rate(recommended, relevant, k=10):
+    """1 if the list holds any relevant film, else 0; the rest is as in `precision`.
+
+    Source: Deshpande and Karypis (2004), Item-based top-N recommendation algorithms, ACM TOIS 22(1).
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    return float(hits.any()) if gains else np.nan
+
+
+def average_precision(recommended, relevant, k=10):
+    r"""Mean over the relevant films of the precision at the place where each is found.
+
+    .. math:: \frac{1}{|R|} \sum_{j \le K,\; L_j \in R} \frac{|L_j \cap R|}{j}
+
+    with :math:`L_j` in the numerator the first j films. A relevant film below place K adds nothing.
+    With K the number of all films it is the area under the precision-recall curve of the user
+    (Buckley and Voorhees 2000, Evaluating evaluation measure stability, SIGIR). Some libraries
+    divide by :math:`\min(K, |R|)` instead; this is the form of trec_eval. Arguments and special
+    cases as in `precision`; with more than K relevant films, 1 is out of reach.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    return hits @ _precision_at_each(hits) / len(gains) if gains else np.nan
+
+
+def reciprocal_rank(recommended, relevant, k=10):
+    """1 / the place of the first relevant film, 0 if none is among the first K.
+
+    Source: Voorhees (1999), The TREC-8 question answering track report. Arguments and special cases
+    as in `precision`.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    if not gains:
+        return np.nan
+    return 1.0 / (1 + int(np.argmax(hits))) if hits.any() else 0.0
+
+
+def ndcg(recommended, relevant, k=10):
+    r"""Discounted gain of the list, as a share of the best possible.
+
+    .. math::
+
+        \frac{\sum_{j \le K} g(L_j) / \log_2(1 + j)}{\sum_{j \le \min(K, |R|)} g_{(j)} / \log_2(1 + j)}
+
+    with :math:`g_{(j)}` the gains from large to small (Järvelin and Kekäläinen 2002, Cumulated
+    gain-based evaluation of IR techniques, ACM TOIS 20(4); the discount as in later use).
+
+    Parameters
+    ----------
+    recommended : sequence of int
+        As in `precision`.
+    relevant : collection of int, or dict of int to float
+        A set gives the binary form, every gain 1. A dict gives the gain of each film, above 0, and
+        so the graded form, in which it matters which of the liked films comes first.
+    k : int
+        K.
+
+    Returns
+    -------
+    float
+        From 0 to 1, and 1 is within reach of everybody, since the best possible list is cut at
+        min(K, \|R\|). An empty list gets 0, a user without relevant films NaN.
+
+    Raises
+    ------
+    ValueError
+        As `precision`.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    if not gains:
+        return np.nan
+    found = np.array([gains.get(item, 0.0) for item in list(recommended)[:k]])
+    best = np.sort(list(gains.values()))[::-1][:k]
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    return found @ discount[: len(found)] / (best @ discount[: len(best)])
+
+
+def _hits(recommended, relevant, k):
+    """Whether each of the first k places is a hit, and the gain of each relevant film."""
+    check_positive_int("k", k)
+    top = list(recommended)[:k]
+    if len(set(top)) < len(top):
+        raise ValueError("recommended: got a film twice; expected every film at most once")
+    gains = dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1.0)
+    bad = [item for item, gain in gains.items() if not 0 < gain < np.inf]
+    if bad:
+        raise ValueError(f"relevant: got a gain of {gains[bad[0]]} for {bad[0]}; expected a number above 0")
+    return np.array([item in gains for item in top], dtype=float), gains
+
+
+def _precision_at_each(hits):
+    return np.cumsum(hits) / np.arange(1, len(hits) + 1)
+
+
+# ---- all users ---------------------------------------------------------------------------
+
+
+class Ranking(NamedTuple):
+    """What `rank_scores` found, for U users.
+
+    Attributes
+    ----------
+    values : DataFrame
+        One row a user (index: the row of the scores), one column a metric: precision, recall,
+        hit_rate, average_precision, reciprocal_rank, ndcg and graded_ndcg at K, and, unless
+        ``full=False``, full_average_precision and full_reciprocal_rank, which have no cut-off.
+        NaN for a user without relevant films.
+    lists : ndarray of int32, shape (U, K)
+        The recommended item codes, best first; -1 in empty places.
+    ranks : scipy.sparse.csr_array of int32, shape (U, n), or None
+        The rank of each relevant film, from 1; an explicit 0 where it can never be listed.
+    """
+
+    values: pd.DataFrame
+    lists: np.ndarray
+    ranks: csr_array | None
+
+    def means(self):
+        """The mean of each metric over the users who have relevant films, as a Series."""
+        return self.values.mean()
+
+
+def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_threads=None):
+    """Rank all films for each user by score, and compute all ranking metrics.
+
+    The candidates of a user are all n films but those in `seen`: never a sample of them, since
+    metrics on sampled candidates order models differently (Krichene and Rendle 2020, On sampled
+    metrics for item recommendation, KDD). Equal scores are ordered by the smaller code, as in
+    `base.top_codes`. A film whose score is NaN or -inf is never listed. The metrics are those of
+    `precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank` and `ndcg`, which say
+    what special cases get.
+
+    Parameters
+    ----------
+    scores : ndarray of float, shape (m, n), or callable
+        The score of each film for each user. A callable takes an array of row numbers, and returns
+        the scores of these rows: it is asked for a block of users at a time, so that memory does not
+        grow with m x n.
+    relevant : sparse matrix, shape (m, n)
+        What the users liked in the test data: an entry above 0 is the gain of a relevant film, for
+        graded_ndcg; the other metrics only ask whether there is an entry.
+    seen : sparse matrix, shape (m, n), optional
+        Entries, of any value, are films that must not be listed: the training ratings. A film that is
+        relevant and seen can never be found, and counts as missed.
+    k : int
+        K, the length of the lists.
+    users : array-like of int, optional
+        Rows to rank; by default those with a relevant film.
+    full : bool
+        Also find the rank of every relevant film, and the metrics without a cut-off.
+    n_threads : int, optional
+        Default: Numba's number of threads. The result does not depend on it.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit together, an entry of relevant is not above 0, or a row is out of range.
+
+    Notes
+    -----
+    About 2 n operations for each user, and n r comparisons more with ``full`` for r relevant films, done
+    in vectors. Memory: a block of about a million scores, and 4 K + 72 bytes a user.
+    """
+    relevant = _relevant(relevant)
+    m, n = relevant.shape
+    seen = csr_array((m, n)) if seen is None else _csr(seen, "seen")
+    if seen.shape != (m, n):
+        raise ValueError(f"seen: got shape {seen.shape}; expected {(m, n)}, that of relevant")
+    if not callable(scores):
+        scores = np.asarray(scores)
+        if scores.shape != (m, n):
+            raise ValueError(f"scores: got shape {scores.shape}; expected {(m, n)}, that of relevant")
+    check_positive_int("k", k)
+    threads = numba.get_num_threads() if n_threads is None else check_positive_int("n_threads", n_threads)
+    if users is None:
+        users = np.flatnonzero(np.diff(relevant.indptr))
+    else:
+        users = np.asarray(users)
+        if users.ndim != 1 or (len(users) and (users.dtype.kind not in "iu")):
+            raise ValueError(f"users: got {users.dtype} values; expected row numbers in one dimension")
+        users = users.astype(np.int64)
+        if len(users) and not 0 <= users.min() <= users.max() < m:
+            raise ValueError(f"users: got {users.min()} to {users.max()}; expected rows from 0 to {m - 1}")
+    if len(users) < m or (np.diff(users) != 1).any():
+        relevant, seen = relevant[users], seen[users]
+    gains = relevant.data.astype(np.float64)
+    csr = [seen.indptr, seen.indices, relevant.indptr, relevant.indices, gains]
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    lists = np.empty((len(users), k), np.int32)
+    out = np.empty((len(users), len(kernels.NAMES)))
+    ranks = np.zeros(len(gains), np.int32)
+    block = max(1, _BLOCK_SCORES // max(n, 1))
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(users), block):
+            rows = users[start : start + block]
+            part = _block_of(scores, rows, n)
+            cuts = range(0, len(rows), _BLOCK_ROWS)
+            jobs = [
+                pool.submit(
+                    kernels.rank_rows, cut, min(cut + _BLOCK_ROWS, len(rows)), start, part, *csr, discounts,
+                    bool(full), lists, out, ranks,
+                )
+                for cut in cuts
+            ]  # fmt: skip
+            for job in jobs:
+                job.result()
+    values = pd.DataFrame(out, columns=kernels.NAMES, index=pd.Index(users, name="user"))
+    if not full:
+        return Ranking(values.iloc[:, :-2], lists, None)
+    return Ranking(values, lists, csr_array((ranks, relevant.indices, relevant.indptr), relevant.shape))
+
+
+def _block_of(scores, rows, n):
+    if callable(scores):
+        part = np.asarray(scores(rows))
+        if part.shape != (len(rows), n):
+            raise ValueError(f"scores: the callable gave shape {part.shape}; expected {(len(rows), n)}")
+    elif len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        part = scores[rows[0] : rows[-1] + 1]
+    else:
+        part = scores[rows]
+    if part.dtype not in (np.float32, np.float64):
+        part = part.astype(np.float64)
+    return np.ascontiguousarray(part)
+
+
+def score_lists(lists, relevant):
+    """The metrics at K of lists that are there already, whoever made them.
+
+    Parameters
+    ----------
+    lists : array-like of int, shape (U, K)
+        Item codes, best first, no film twice in a list; negative codes after the last film.
+    relevant : sparse matrix, shape (U, n)
+        Gains of the relevant films, as in `rank_scores`.
+
+    Returns
+    -------
+    DataFrame
+        One row a list; the seven metrics at K of a `Ranking`. NaN for a user without relevant films.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit together, a list has a film twice or a code from n on, or a gain is not above 0.
+
+    Notes
+    -----
+    O(K log K) a list.
+    """
+    relevant = _relevant(relevant)
+    lists = np.ascontiguousarray(lists, dtype=np.int32)
+    n = relevant.shape[1]
+    if lists.ndim != 2 or len(lists) != relevant.shape[0] or lists.shape[1] == 0:
+        raise ValueError(f"lists: got shape {lists.shape}; expected ({relevant.shape[0]}, K)")
+    if lists.size and lists.max() >= n:
+        raise ValueError(f"lists: got item code {lists.max()}; expected codes below {n}")
+    ordered = np.sort(lists, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise ValueError("lists: got a film twice in one list; expected every film at most once")
+    discounts = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
+    names = kernels.NAMES[:-2]
+    out = np.empty((len(lists), len(names)))
+    gains = relevant.data.astype(np.float64)
+    kernels.score_lists(lists, n, relevant.indptr, relevant.indices, gains, discounts, out)
+    return pd.DataFrame(out, columns=names)
+
+
+def _relevant(matrix):
+    matrix = _csr(matrix, "relevant")
+    if len(matrix.data) and not (matrix.data.min() > 0 and matrix.data.max() < np.inf):
+        raise ValueError("relevant: got an entry that is not a finite number above 0; expected gains above 0")
+    return matrix
+
+
+def _csr(matrix, name):
+    if not issparse(matrix):
+        raise TypeError(f"{name}: got {type(matrix).__name__}; expected a SciPy sparse matrix")
+    matrix = csr_array(matrix)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
+
+
+def precision_recall_curve(ranks, lengths=None):
+    r"""Precision and recall of lists of every length, averaged over users.
+
+    .. math::
+
+        P(N) = \frac{1}{U} \sum_u \frac{h_u(N)}{N}, \qquad R(N) = \frac{1}{U} \sum_u \frac{h_u(N)}{|R_u|}
+
+    with :math:`h_u(N)` the relevant films among the first N of user u (Herlocker et al. 2004).
+
+    Parameters
+    ----------
+    ranks : scipy.sparse.csr_array of int
+        Of a `Ranking`. Users without relevant films are left out.
+    lengths : sequence of int, optional
+        The N to report, above 0; by default 1 … n.
+
+    Returns
+    -------
+    DataFrame
+        Index N; columns precision and recall. ``attrs["area"]`` is the mean over users of the area
+        under each one's own curve, summed in steps: the full average precision.
+
+    Raises
+    ------
+    ValueError
+        If no user has a relevant film, or a length is not above 0.
+    """
+    counts = np.diff(ranks.indptr)
+    users = np.repeat(np.arange(len(counts)), counts)
+    if len(users) == 0:
+        raise ValueError("ranks: got no relevant film; expected at least one")
+    n = ranks.shape[1]
+    lengths = np.arange(1, n + 1) if lengths is None else np.asarray(lengths)
+    if lengths.min() < 1:
+        raise ValueError(f"lengths: got {lengths.min()}; expected numbers above 0")
+    found = ranks.data > 0
+    at, owner = ranks.data[found], users[found]
+    n_users = np.count_nonzero(counts)
+    hits = np.cumsum(np.bincount(at, minlength=n + 1))
+    recalled = np.cumsum(np.bincount(at, 1 / counts[owner], minlength=n + 1))
+    stop = np.minimum(lengths, n)
+    order = np.lexsort((at, owner))
+    at, owner = at[order], owner[order]
+    nth = np.arange(len(at)) - np.searchsorted(owner, owner) + 1
+    curve = pd.DataFrame(
+        {"precision": hits[stop] / lengths / n_users, "recall": recalled[stop] / n_users},
+        index=pd.Index(lengths, name="length"),
+    )
+    curve.attrs["area"] = float(np.sum(nth / at / counts[owner]) / n_users)
+    return curve
+
+
+# ---- what the lists are like -----------------------------------------------------------------
+
+
+def exposure(lists, n_items):
+    """How many lists each film is in.
+
+    Parameters
+    ----------
+    lists : ndarray of int, shape (U, K)
+        Item codes; negative ones are empty places.
+    n_items : int
+        n.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        `gini` of it is the Gini index of exposure: 0 when all films are shown alike, towards 1 when a
+        few take all places (Fleder and Hosanagar 2009, Blockbuster culture's next rise or fall,
+        Management Science 55(5)).
+    """
+    codes = np.asarray(lists).ravel()
+    return np.bincount(codes[codes >= 0], minlength=n_items)
+
+
+def coverage(lists, n_items):
+    """Share of the n films that are in at least one list (Herlocker et al. 2004); 0 for no lists.
+
+    Arguments as in `exposure`.
+    """
+    return float(np.count_nonzero(exposure(lists, n_items)) / n_items)
+
+
+def novelty(lists, counts, n_users):
+    r"""Mean surprise of the films of each list, :math:`\frac{1}{|L|} \sum_{i \in L} -\log_2 (c_i / m)`.
+
+    In bits: 0 for a film everybody has rated, 1 more for each halving of its raters (Zhou et al. 2010,
+    Solving the apparent diversity-accuracy dilemma, PNAS 107(10); Vargas and Castells 2011).
+
+    Parameters
+    ----------
+    lists : ndarray of int, shape (U, K)
+        Item codes; negative ones are empty places and do not count.
+    counts : array-like of int, shape (n,)
+        Training ratings of each film. One without any counts as rated once, or it would be infinitely new.
+    n_users : int
+        m.
+
+    Returns
+    -------
+    ndarray of float64, shape (U,)
+        NaN for an empty list.
+    """
+    lists = np.asarray(lists)
+    surprise = -np.log2(np.maximum(np.asarray(counts), 1) / n_users)
+    listed = lists >= 0
+    length = listed.sum(axis=1)
+    total = np.where(listed, surprise[lists], 0.0).sum(axis=1)
+    return np.divide(total, length, out=np.full(len(lists), np.nan), where=length > 0)
+
+
+def intra_list_diversity(lists, features):
+    r"""Mean distance of the pairs of films in each list, :math:`1 - \cos(x_i, x_j)`.
+
+    (Ziegler et al. 2005, Improving recommendation lists through topic diversification, WWW; Smyth and
+    McClave 2001.)
+
+    Parameters
+    ----------
+    lists : ndarray of int, shape (U, K)
+        Item codes; negative ones are empty places.
+    features : array-like of float, or sparse matrix, shape (n, d)
+        What makes films alike: genres as 0 and 1, or item factors. A film without any feature
+        (a row of zeros) is at distance 1 from all others.
+
+    Returns
+    -------
+    ndarray of float64, shape (U,)
+        0 when all films of the list point the same way; NaN for a list of fewer than two.
+    """
+    dense = np.array(features.toarray() if issparse(features) else features, dtype=np.float64)
+    if dense.ndim != 2 or not np.isfinite(dense).all():
+        raise ValueError("features: expected finite numbers in two dimensions, one row for each item")
+    length = np.linalg.norm(dense, axis=1, keepdims=True)
+    np.divide(dense, length, out=dense, where=length > 0)
+    lists = np.ascontiguousarray(lists, dtype=np.int32)
+    if lists.size and lists.max() >= len(dense):
+        raise ValueError(f"lists: got item code {lists.max()}; expected codes below {len(dense)}")
+    out = np.empty(len(lists))
+    kernels.list_distances(lists, dense, out)
+    return out
 
 
 def _errors(y_true, y_pred):

@@ -229,3 +229,64 @@ def sparsity_picture(ratings, *, order="counts", cells=(220, 330), ax=None):
     ax.set(xlabel="films", ylabel="users")
     ax.grid(False)
     return ax
+
+
+def label_points(ax, x, y, names, *, fontsize=8.5, color="#333333"):
+    """Write a name beside each point, where it collides least with names and points.
+
+    Call it last: it measures the text on the finished axes.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, y : array-like of float, shape (N,)
+        The points, in data coordinates.
+    names : sequence of str
+    fontsize : float
+    color : str
+
+    Returns
+    -------
+    list of Annotation
+
+    Notes
+    -----
+    Greedy: each name takes the best of sixteen places around its point, given those before it.
+    """
+    ax.figure.draw_without_rendering()
+    inside = ax.get_window_extent()
+    at = ax.transData.transform(np.column_stack([x, y]).astype(float))
+    radius = 0.05 * ax.figure.dpi
+    taken = [(p[0] - radius, p[1] - radius, p[0] + radius, p[1] + radius) for p in at]
+    places = [(7, 0), (-7, 0), (0, 8), (0, -8), (6, 6), (-6, 6), (6, -6), (-6, -6)]
+    labels = []
+    for point, name in zip(at, names, strict=True):
+        best = None
+        for step in (1, 2):
+            for dx, dy in places:
+                label = ax.annotate(
+                    name, ax.transData.inverted().transform(point), xytext=(step * dx, step * dy),
+                    textcoords="offset points", fontsize=fontsize, color=color,
+                    ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                    va="bottom" if dy > 0 else "top" if dy < 0 else "center",
+                )  # fmt: skip
+                box = label.get_window_extent().extents
+                cost = sum(_overlap(box, other) for other in taken) + step
+                whole = (box[2] - box[0]) * (box[3] - box[1])
+                cost += 10 * (whole - _overlap(box, inside.extents))
+                if best is None or cost < best[0]:
+                    if best is not None:
+                        best[1].remove()
+                    best = cost, label, box
+                else:
+                    label.remove()
+        labels.append(best[1])
+        taken.append(tuple(best[2]))
+    return labels
+
+
+def _overlap(one, other):
+    """Common area of two boxes (left, bottom, right, top)."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)

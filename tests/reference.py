@@ -101,3 +101,93 @@ def knn_prediction(table, sims, row, column, k, *, center, baseline):
         return baseline[row, column]
     weight = sims[row, best]
     return start + scale * np.sum(weight * z[best]) / np.sum(weight)
+
+
+# ---- rankings ---------------------------------------------------------------------
+
+
+def ranking(scores, relevant, seen, k):
+    """All metrics of one user from a full sort; `relevant` is a dict of gain by code."""
+    allowed = [i for i in range(len(scores)) if i not in seen and scores[i] > -np.inf]
+    order = sorted(allowed, key=lambda i: (-scores[i], i))
+    top, n_relevant = order[:k], len(relevant)
+    rank = {i: order.index(i) + 1 if i in order else 0 for i in relevant}
+    places = sorted(r for r in rank.values() if r)
+    within = [r for r in places if r <= k]
+
+    def dcg(gains):
+        return sum(g / np.log2(2 + at) for at, g in enumerate(gains))
+
+    def mean_precision(places):
+        return sum((n + 1) / r for n, r in enumerate(places)) / n_relevant
+
+    best = sorted(relevant.values(), reverse=True)[:k]
+    return top, rank, {
+        "precision": len(within) / k,
+        "recall": len(within) / n_relevant,
+        "hit_rate": float(len(within) > 0),
+        "average_precision": mean_precision(within),
+        "reciprocal_rank": 1 / within[0] if within else 0.0,
+        "ndcg": dcg([i in relevant for i in top]) / dcg([1] * len(best)),
+        "graded_ndcg": dcg([relevant.get(i, 0) for i in top]) / dcg(best),
+        "full_average_precision": mean_precision(places),
+        "full_reciprocal_rank": 1 / places[0] if places else 0.0,
+    }  # fmt: skip
+
+
+def pair_distance(codes, features):
+    """Mean of 1 - cosine over the pairs of a list, one pair at a time."""
+    distances = []
+    for a in range(len(codes)):
+        for b in range(a):
+            x, y = features[codes[a]], features[codes[b]]
+            norm = np.linalg.norm(x) * np.linalg.norm(y)
+            distances.append(1 - (x @ y / norm if norm else 0.0))
+    return np.mean(distances) if distances else np.nan
+# ---- stochastic gradient descent --------------------------------------------------
+
+
+def sgd_epoch(users, items, values, mean, p, b_user, q, b_item, rate, reg, bias_reg):
+    """One step a rating, in place; the errors before each step."""
+    errors = []
+    for u, i, r in zip(users, items, np.asarray(values, float), strict=True):
+        e = r - mean - b_user[u] - b_item[i] - p[u] @ q[i]
+        b_user[u] += rate * (e - bias_reg * b_user[u])
+        b_item[i] += rate * (e - bias_reg * b_item[i])
+        p[u], q[i] = p[u] + rate * (e * q[i] - reg * p[u]), q[i] + rate * (e * p[u] - reg * q[i])
+        errors.append(e)
+    return np.array(errors)
+
+
+def svdpp_epoch(users, items, values, seen, mean, p, b_user, q, b_item, y, rate, reg, bias_reg):
+    """One step a rating, in place, y_j of all films that the user has touched included."""
+    errors = []
+    for u, i, r in zip(users, items, np.asarray(values, float), strict=True):
+        norm = len(seen[u]) ** -0.5 if len(seen[u]) else 0.0
+        x = p[u] + norm * y[seen[u]].sum(axis=0)
+        e = r - mean - b_user[u] - b_item[i] - x @ q[i]
+        b_user[u] += rate * (e - bias_reg * b_user[u])
+        b_item[i] += rate * (e - bias_reg * b_item[i])
+        old = q[i].copy()
+        p[u], q[i] = p[u] + rate * (e * old - reg * p[u]), old + rate * (e * x - reg * old)
+        y[seen[u]] += rate * (e * norm * old - reg * y[seen[u]])
+        errors.append(e)
+    return np.array(errors)
+
+
+# ---- non-negative factorization ---------------------------------------------------
+
+
+def nmf_sweep(ratings, p, q, reg):
+    """All users' coordinates one by one, each set to the lowest point of its parabola, then all films'."""
+    table = np.full(ratings.shape, np.nan)
+    table[ratings.user_codes, ratings.item_codes] = ratings.values
+    p, q = p.copy(), q.copy()
+    for rows, own, other in ((table, p, q), (table.T, q, p)):
+        for row, r in enumerate(rows):
+            seen = ~np.isnan(r)
+            for f in range(own.shape[1]):
+                rest = r[seen] - other[seen] @ own[row] + other[seen, f] * own[row, f]
+                square = np.sum(other[seen, f] ** 2) + reg * seen.sum()
+                own[row, f] = max(0.0, np.sum(rest * other[seen, f]) / square) if square > 0 else own[row, f]
+    return p, q

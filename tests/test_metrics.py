@@ -1,11 +1,24 @@
+import ir_measures
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+import reference
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import mean_absolute_error, mean_squared_error
+from ir_measures import AP, RR, P, R, Success, nDCG
+from scipy.sparse import csr_array, random_array
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import (
+    average_precision_score,
+    mean_absolute_error,
+    mean_squared_error,
+    ndcg_score,
+    precision_recall_curve,
+)
 
 from recsys_helpers import metrics
+from recsys_helpers.base import top_codes
 
 finite = st.floats(-10, 10)
 
@@ -83,3 +96,377 @@ def test_gini_by_hand_and_by_pairs():
 def test_gini_bad_input(counts):
     with pytest.raises(ValueError, match="counts"):
         metrics.gini(counts)
+
+
+# ---- errors of groups -----------------------------------------------------------------
+
+
+def test_errors_by_group_by_hand():
+    table = metrics.errors_by_group([4, 3, 5, 1], [3, 3, 2, 2], ["b", "a", "b", "a"])
+    assert table.index.tolist() == ["a", "b"]
+    assert table["ratings"].tolist() == [2, 2]
+    np.testing.assert_allclose(table["rmse"], [0.5**0.5, 5**0.5])
+    np.testing.assert_allclose(table["mae"], [0.5, 2])
+    np.testing.assert_allclose(table["bias"], [0.5, -2])
+    with pytest.raises(ValueError, match="groups: got 1; expected 2"):
+        metrics.errors_by_group([1, 2], [1, 2], [1])
+
+
+def test_groups_add_up_to_the_whole():
+    rng = np.random.default_rng(0)
+    true, pred, groups = rng.random(500), rng.random(500), rng.integers(0, 30, 500)
+    table = metrics.errors_by_group(true, pred, groups)
+    pooled = np.average(table["rmse"] ** 2, weights=table["ratings"]) ** 0.5
+    assert pooled == pytest.approx(metrics.rmse(true, pred))
+    assert table.loc[7, "mae"] == pytest.approx(metrics.mae(true[groups == 7], pred[groups == 7]))
+
+
+def test_popularity_bands():
+    bands = metrics.popularity_bands([0, 1, 2, 3, 9, 10, 99, 100, 5000])
+    assert list(bands) == ["0", "1-2", "1-2", "3-9", "3-9", "10-29", "30-99", "100+", "100+"]
+    table = metrics.errors_by_group([1, 2, 3], [1, 2, 3], metrics.popularity_bands([100, 0, 9]))
+    assert table.index.tolist() == ["0", "3-9", "100+"], "in the order of the bands, empty ones left out"
+    for edges in ([], [0, 3], [3, 3], [5, 2]):
+        with pytest.raises(ValueError, match="edges"):
+            metrics.popularity_bands([1], edges)
+
+
+def test_calibration():
+    rng = np.random.default_rng(0)
+    pred = rng.uniform(1, 5, 1000)
+    true = 3 + 0.5 * (pred - 3) + rng.normal(0, 0.1, 1000)
+    table = metrics.calibration(true, pred, 4)
+    assert table["ratings"].tolist() == [250] * 4
+    assert table["predicted"].is_monotonic_increasing
+    lowest = np.sort(pred)[:250]
+    assert table.loc[0, "predicted"] == pytest.approx(lowest.mean())
+    assert table.loc[0, "observed"] == pytest.approx(true[np.argsort(pred)[:250]].mean())
+    assert table.attrs["error"] == pytest.approx(np.mean(np.abs(table["predicted"] - table["observed"])))
+    slope = LinearRegression().fit(pred[:, None], true).coef_[0]
+    assert table.attrs["slope"] == pytest.approx(slope)
+    perfect = metrics.calibration(pred, pred, 4)
+    assert perfect.attrs["error"] == 0 and perfect.attrs["slope"] == pytest.approx(1)
+    assert np.isnan(metrics.calibration([1, 2], [3, 3], 1).attrs["slope"])
+    with pytest.raises(ValueError, match="n_bins: got 3; expected at most 2"):
+        metrics.calibration([1, 2], [1, 2], 3)
+
+
+# ---- one list ----------------------------------------------------------------------------
+
+
+def test_one_list_by_hand():
+    recommended, liked = [7, 3, 9, 1], {3, 1, 8}
+    assert metrics.precision(recommended, liked, 4) == pytest.approx(2 / 4)
+    assert metrics.precision(recommended, liked, 10) == pytest.approx(2 / 10), "missing places are misses"
+    assert metrics.recall(recommended, liked, 4) == pytest.approx(2 / 3)
+    assert metrics.hit_rate(recommended, liked, 1) == 0
+    assert metrics.hit_rate(recommended, liked, 2) == 1
+    assert metrics.average_precision(recommended, liked, 4) == pytest.approx((1 / 2 + 2 / 4) / 3)
+    assert metrics.reciprocal_rank(recommended, liked, 4) == pytest.approx(1 / 2)
+    assert metrics.reciprocal_rank(recommended, liked, 1) == 0
+    found, best = 1 / np.log2(3) + 1 / np.log2(5), 1 + 1 / np.log2(3) + 1 / np.log2(4)
+    assert metrics.ndcg(recommended, liked, 4) == pytest.approx(found / best)
+    gains = {3: 1.0, 1: 2.0, 8: 0.5}
+    found, best = 1 / np.log2(3) + 2 / np.log2(5), 2 + 1 / np.log2(3) + 0.5 / np.log2(4)
+    assert metrics.ndcg(recommended, gains, 4) == pytest.approx(found / best)
+
+
+ONE_LIST = [metrics.precision, metrics.recall, metrics.hit_rate, metrics.average_precision,
+            metrics.reciprocal_rank, metrics.ndcg]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ONE_LIST)
+def test_one_list_special_cases(metric):
+    assert metric([], {1}) == 0
+    assert np.isnan(metric([1, 2], set()))
+    assert metric([1, 2, 3], {1, 2, 3}, 3) == 1
+    with pytest.raises(ValueError, match="twice"):
+        metric([1, 1], {1})
+    with pytest.raises(ValueError, match="a gain of 0"):
+        metric([1], {1: 0})
+    with pytest.raises(ValueError, match="k: got 0"):
+        metric([1], {1}, 0)
+
+
+# ---- all users: against a slow twin, scikit-learn and trec_eval ------------------------------
+
+
+def random_case(seed, m=30, n=50, *, ties=False, dtype=float):
+    """Scores with and without ties, users with no, one and many relevant films, NaN and -inf."""
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_normal((m, n)) if not ties else rng.integers(0, 4, (m, n)).astype(float)
+    scores = scores.astype(dtype)
+    share = rng.choice([0.0, 0.02, 0.1, 0.7], (m, 1))
+    gains = rng.integers(1, 4, (m, n)) * (rng.random((m, n)) < share)
+    seen = (rng.random((m, n)) < 0.2) & (gains == 0)
+    return scores, csr_array(gains.astype(float)), csr_array(seen.astype(float))
+
+
+def expected(scores, relevant, seen, k, user):
+    gains = dict(zip(relevant[[user]].indices.tolist(), relevant[[user]].data.tolist(), strict=True))
+    return reference.ranking(scores[user], gains, set(seen[[user]].indices.tolist()), k)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(1, 60),
+    ties=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_all_users_agree_with_the_twin(seed, k, ties, dtype):
+    scores, relevant, seen = random_case(seed, m=12, ties=ties, dtype=dtype)
+    rng = np.random.default_rng(seed)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    scores[rng.random(scores.shape) < 0.05] = np.nan
+    found = metrics.rank_scores(scores, relevant, seen, k=k, users=np.arange(12))
+    for user in range(12):
+        masked = np.where(np.isnan(scores[user]), -np.inf, scores[user])
+        masked[seen[[user]].indices] = -np.inf
+        listed = found.lists[user][found.lists[user] >= 0]
+        np.testing.assert_array_equal(listed, top_codes(masked, k))
+        if relevant[[user]].nnz == 0:
+            assert found.values.loc[user].isna().all()
+            continue
+        top, rank, values = expected(np.where(np.isnan(scores), -np.inf, scores), relevant, seen, k, user)
+        assert listed.tolist() == top
+        own = found.ranks[[user]]
+        assert dict(zip(own.indices.tolist(), own.data.tolist(), strict=True)) == rank
+        for name, value in values.items():
+            assert found.values.loc[user, name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_all_users_agree_with_the_definitions_of_one_list():
+    scores, relevant, seen = random_case(3, ties=True)
+    found = metrics.rank_scores(scores, relevant, seen, k=7)
+    for row, user in enumerate(found.values.index):
+        gains = dict(zip(relevant[[user]].indices.tolist(), relevant[[user]].data.tolist(), strict=True))
+        for metric in ONE_LIST:
+            value = metric(found.lists[row].tolist(), set(gains), 7)
+            assert found.values.loc[user, metric.__name__] == pytest.approx(value, abs=1e-12)
+        graded = metrics.ndcg(found.lists[row].tolist(), gains, 7)
+        assert found.values.loc[user, "graded_ndcg"] == pytest.approx(graded, abs=1e-12)
+
+
+def tie_free(scores, seen):
+    """Scores that put the films in our order, ties broken by the smaller code."""
+    scores = np.where(seen.toarray() > 0, -np.inf, scores)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(scores.shape[1])[None, :], axis=1)
+    return -ranks.astype(float)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_all_users_agree_with_scikit_learn(ties):
+    scores, relevant, seen = random_case(0, m=80, ties=ties)
+    found = metrics.rank_scores(scores, relevant, seen, k=10)
+    fixed, gains = tie_free(scores, seen), relevant.toarray()
+    for user, row in found.values.iterrows():
+        open_to = seen.toarray()[user] == 0
+        s, g = fixed[user, open_to], gains[user, open_to]
+        assert row["full_average_precision"] == pytest.approx(average_precision_score(g > 0, s), abs=1e-12)
+        binary = ndcg_score([(g > 0).astype(float)], [s], k=10, ignore_ties=True)
+        assert row["ndcg"] == pytest.approx(binary, abs=1e-12)
+        assert row["graded_ndcg"] == pytest.approx(ndcg_score([g], [s], k=10, ignore_ties=True), abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_all_users_agree_with_trec_eval(ties):
+    scores, relevant, seen = random_case(1, m=80, ties=ties)
+    k = 10
+    found = metrics.rank_scores(scores, relevant, seen, k=k)
+    fixed = tie_free(scores, seen)
+    allowed = seen.toarray() == 0
+    qrels = [
+        ir_measures.Qrel(str(u), str(i), int(g)) for (u, i), g in np.ndenumerate(relevant.toarray()) if g
+    ]
+    run = [
+        ir_measures.ScoredDoc(str(u), str(i), fixed[u, i])
+        for u in found.values.index for i in np.flatnonzero(allowed[u])
+    ]  # fmt: skip
+    binary = [q._replace(relevance=1) for q in qrels]
+    names = {
+        P @ k: "precision", R @ k: "recall", Success @ k: "hit_rate", AP @ k: "average_precision",
+        RR @ k: "reciprocal_rank", nDCG @ k: "ndcg", AP: "full_average_precision", RR: "full_reciprocal_rank",
+    }  # fmt: skip
+    seen_pairs = 0
+    for measures, truth in (({nDCG @ k: "graded_ndcg"}, qrels), (names, binary)):
+        for result in ir_measures.iter_calc(list(measures), truth, run):
+            value = found.values.loc[int(result.query_id), measures[result.measure]]
+            assert value == pytest.approx(result.value, abs=1e-12), result
+            seen_pairs += 1
+    assert seen_pairs == 9 * len(found.values)
+
+
+def test_a_list_with_ties_takes_the_smaller_code():
+    found = metrics.rank_scores(np.zeros((1, 6)), csr_array([[0, 0, 1.0, 0, 0, 1]]), k=3)
+    assert found.lists.tolist() == [[0, 1, 2]]
+    assert found.ranks.data.tolist() == [3, 6]
+
+
+def test_films_that_cannot_be_listed():
+    relevant = csr_array([[1.0, 1, 0, 0]])
+    found = metrics.rank_scores(np.array([[1.0, -np.inf, 3, 2]]), relevant, csr_array([[0, 0, 1, 0]]), k=4)
+    assert found.lists.tolist() == [[3, 0, -1, -1]]
+    assert found.ranks.data.tolist() == [2, 0]
+    assert found.values.loc[0, "recall"] == 0.5, "the film without a score is missed"
+    nothing = metrics.rank_scores(np.full((1, 4), np.nan), relevant, k=2)
+    assert nothing.lists.tolist() == [[-1, -1]]
+    assert (nothing.values == 0).all(axis=None)
+    leaked = metrics.rank_scores(np.array([[9.0, 8, 1, 0]]), relevant, relevant, k=2)
+    assert leaked.values.loc[0, "recall"] == 0, "relevant and seen: can never be found"
+
+
+def test_users_without_relevant_films_are_left_out_of_the_means():
+    relevant = csr_array([[1.0, 0], [0, 0], [0, 1]])
+    scores = np.array([[2.0, 1], [2, 1], [2, 1]])
+    found = metrics.rank_scores(scores, relevant, k=1)
+    assert found.values.index.tolist() == [0, 2]
+    assert found.means()["precision"] == 0.5
+    everyone = metrics.rank_scores(scores, relevant, k=1, users=[0, 1, 2])
+    assert everyone.values["precision"].isna().tolist() == [False, True, False]
+    assert everyone.means()["precision"] == 0.5
+    assert everyone.lists.tolist() == [[0], [0], [0]]
+
+
+def test_blocks_threads_and_the_form_of_the_scores_change_nothing(monkeypatch):
+    scores, relevant, seen = random_case(5, m=300, ties=True)
+    one = metrics.rank_scores(scores, relevant, seen, n_threads=1)
+    monkeypatch.setattr(metrics, "_BLOCK_SCORES", 7 * 50)
+    monkeypatch.setattr(metrics, "_BLOCK_ROWS", 3)
+    asked = []
+
+    def block(rows):
+        asked.append(len(rows))
+        return scores[rows]
+
+    for form in (scores, block, scores.astype(int)):
+        other = metrics.rank_scores(form, relevant, seen, n_threads=3)
+        pd.testing.assert_frame_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.lists, other.lists)
+        np.testing.assert_array_equal(one.ranks.data, other.ranks.data)
+    assert max(asked) == 7
+    mixed = metrics.rank_scores(scores, relevant, seen, users=one.values.index[::-3])
+    pd.testing.assert_frame_equal(mixed.values, one.values.iloc[::-3])
+
+
+def test_without_full_ranks():
+    scores, relevant, seen = random_case(6)
+    full, short = (metrics.rank_scores(scores, relevant, seen, full=f) for f in (True, False))
+    assert short.ranks is None
+    pd.testing.assert_frame_equal(short.values, full.values.iloc[:, :7])
+
+
+def test_ready_made_lists_get_the_same():
+    scores, relevant, seen = random_case(7, ties=True)
+    found = metrics.rank_scores(scores, relevant, seen, k=45, users=np.arange(30))
+    assert (found.lists == -1).any()
+    table = metrics.score_lists(found.lists, relevant)
+    pd.testing.assert_frame_equal(table, found.values.iloc[:, :7].rename_axis(None))
+    for lists, words in [
+        ([[0, 0]], "a film twice"),
+        ([[50]], "item code 50"),
+        ([0, 1], "shape"),
+        ([[0], [1]], "shape"),
+    ]:
+        with pytest.raises(ValueError, match=f"lists: got {words}"):
+            metrics.score_lists(lists, relevant[[0]])
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 1000))
+def test_invariants(seed):
+    scores, relevant, seen = random_case(seed)
+    values = metrics.rank_scores(scores, relevant, seen, k=10).values
+    assert ((values >= 0) & (values <= 1)).all(axis=None)
+    stretched = metrics.rank_scores(np.exp(3 * scores), relevant, seen, k=10).values
+    pd.testing.assert_frame_equal(values, stretched)
+    assert (values["full_average_precision"] >= values["average_precision"] - 1e-15).all()
+    assert (
+        values["precision"] * 10 <= values["recall"] * np.diff(relevant.indptr)[values.index] + 1e-9
+    ).all()
+    perfect = metrics.rank_scores(relevant.toarray(), relevant, seen, k=10).values
+    for name in ("hit_rate", "reciprocal_rank", "ndcg", "graded_ndcg", "full_average_precision"):
+        np.testing.assert_allclose(perfect[name], 1.0)
+
+
+@pytest.mark.parametrize(
+    "change, error, words",
+    [
+        ({"scores": np.zeros((2, 3))}, ValueError, r"scores: got shape \(2, 3\); expected \(2, 4\)"),
+        ({"scores": lambda rows: np.zeros((1, 1))}, ValueError, "scores: the callable gave shape"),
+        ({"relevant": np.ones((2, 4))}, TypeError, "relevant: got ndarray; expected a SciPy sparse"),
+        ({"relevant": csr_array([[-1.0, 0, 0, 0], [0, 0, 0, 1]])}, ValueError, "relevant: .* above 0"),
+        ({"seen": csr_array((3, 4))}, ValueError, "seen: got shape"),
+        ({"k": 0}, ValueError, "k: got 0"),
+        ({"users": [0, 2]}, ValueError, "users: got 0 to 2; expected rows from 0 to 1"),
+        ({"users": [0.5]}, ValueError, "users: got float64 values"),
+        ({"n_threads": 0}, ValueError, "n_threads"),
+    ],
+)
+def test_rank_scores_bad_input(change, error, words):
+    good = {"scores": np.zeros((2, 4)), "relevant": csr_array([[1.0, 0, 0, 0], [0, 0, 0, 1]])}
+    with pytest.raises(error, match=words):
+        metrics.rank_scores(**(good | change))
+
+
+# ---- precision-recall curve ---------------------------------------------------------------
+
+
+def test_curve_of_one_user_is_that_of_scikit_learn():
+    rng = np.random.default_rng(2)
+    scores, liked = rng.standard_normal(40), rng.random(40) < 0.2
+    found = metrics.rank_scores(scores[None], csr_array(liked[None].astype(float)))
+    curve = metrics.precision_recall_curve(found.ranks)
+    precision, recall, _ = precision_recall_curve(liked, scores)
+    # scikit-learn goes from the longest list to the shortest, stops at full recall, and adds (1, 0).
+    n = len(precision) - 1
+    np.testing.assert_allclose(curve["precision"][:n][::-1], precision[:-1])
+    np.testing.assert_allclose(curve["recall"][:n][::-1], recall[:-1])
+    assert curve.attrs["area"] == pytest.approx(average_precision_score(liked, scores), abs=1e-12)
+
+
+def test_curve_is_the_mean_over_users():
+    scores, relevant, seen = random_case(8)
+    curve = metrics.precision_recall_curve(metrics.rank_scores(scores, relevant, seen).ranks, [1, 5, 50, 80])
+    for length, row in curve.iterrows():
+        means = metrics.rank_scores(scores, relevant, seen, k=length).means()
+        assert row["precision"] == pytest.approx(means["precision"])
+        assert row["recall"] == pytest.approx(means["recall"])
+    assert curve.attrs["area"] == pytest.approx(means["full_average_precision"], abs=1e-12)
+    with pytest.raises(ValueError, match="no relevant film"):
+        metrics.precision_recall_curve(csr_array((2, 3), dtype=np.int32))
+    with pytest.raises(ValueError, match="lengths: got 0"):
+        metrics.precision_recall_curve(metrics.rank_scores(scores, relevant).ranks, [0, 1])
+
+
+# ---- lists --------------------------------------------------------------------------------
+
+
+def test_lists_by_hand():
+    lists = np.array([[0, 1], [0, 2], [0, -1], [-1, -1]])
+    assert metrics.exposure(lists, 5).tolist() == [3, 1, 1, 0, 0]
+    assert metrics.coverage(lists, 5) == pytest.approx(3 / 5)
+    assert metrics.coverage(np.empty((0, 2), int), 5) == 0
+    bits = metrics.novelty(lists, [8, 4, 0, 1, 1], 8)
+    np.testing.assert_allclose(bits, [0.5, 1.5, 0, np.nan])
+    genres = np.array([[1, 0], [1, 1], [0, 1], [0, 0], [3, 0]])
+    distance = metrics.intra_list_diversity(np.array([[0, 1], [0, 2], [0, 3], [0, 4], [0, -1]]), genres)
+    np.testing.assert_allclose(distance, [1 - 0.5**0.5, 1, 1, 0, np.nan], atol=1e-15)
+
+
+def test_diversity_agrees_with_pairs():
+    rng = np.random.default_rng(4)
+    features = random_array((40, 6), density=0.4, rng=rng, format="csr")
+    lists = np.array([rng.permutation(40)[:8] for _ in range(20)])
+    lists[3, 5:] = -1
+    found = metrics.intra_list_diversity(lists, features)
+    for codes, value in zip(lists, found, strict=True):
+        assert value == pytest.approx(
+            reference.pair_distance(codes[codes >= 0], features.toarray()), abs=1e-12
+        )
+    with pytest.raises(ValueError, match="lists: got item code"):
+        metrics.intra_list_diversity(lists, features[:10])
+    with pytest.raises(ValueError, match="features"):
+        metrics.intra_list_diversity(lists, np.full((40, 2), np.nan))

@@ -54,3 +54,19 @@ def test_sparsity_picture_shows_shares(toy):
     assert (np.diff(by_count.sum(axis=0)) <= 0).all()
     with pytest.raises(ValueError, match="order"):
         plots.sparsity_picture(toy, order="size")
+
+
+def test_labels_of_points_do_not_collide():
+    rng = np.random.default_rng(0)
+    x, y = np.exp(rng.uniform(0, 5, 14)), rng.uniform(0.85, 0.9, 14)
+    _, ax = plt.subplots(figsize=(7, 4))
+    ax.scatter(x, y)
+    ax.set(xscale="log")
+    labels = plots.label_points(ax, x, y, [f"a model {i}" for i in range(14)])
+    assert [label.get_text() for label in labels] == [f"a model {i}" for i in range(14)]
+    boxes = [label.get_window_extent().extents for label in labels]
+    shared = [plots._overlap(a, b) for n, a in enumerate(boxes) for b in boxes[:n]]
+    size = plots._overlap(boxes[0], boxes[0])
+    assert sum(shared) < 0.1 * size
+    assert len(ax.texts) == 14
+    plt.close("all")

@@ -1,0 +1,679 @@
+"""The three models called SVD: of a filled matrix, for rankings, and by stochastic gradient descent."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+from tqdm import tqdm
+
+from .base import check_non_negative, check_positive_int
+from .baselines import BiasModel
+from .factors import FactorModel, _squares
+from .kernels.als import lanes
+from .kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
+from .linalg import SparsePlusLowRank, truncated_svd
+from .ratings import check_choice
+
+DTYPES = ("float32", "float64")
+ORDERS = ("shuffled", "user")
+FILLS = ("baseline", "user", "item", "mean", "zero")
+
+
+class ImputedSVD(FactorModel):
+    r"""Fill the unknown cells, then take the best approximation of rank k.
+
+    The filled matrix F holds the ratings where they are known and a guess elsewhere: a number for
+    each pair, :math:`f_{ui} = \mu + b_u + b_i`, or part of it. A truncated singular value
+    decomposition gives the matrix of rank k that is nearest to the given one in the sum of squares
+    over *all* cells, the filled ones included (Eckart and Young 1936).
+
+    With ``center=True`` the fill is taken off first, so that a filled cell is zero, and added to the
+    prediction: :math:`\hat r_{ui} = f_{ui} + p_u \cdot q_i`, where P Q' is the best approximation of
+    the ratings' deviations. With ``center=False`` it is the filled matrix itself that is
+    approximated, and :math:`\hat r_{ui} = p_u \cdot q_i`.
+
+    Parameters
+    ----------
+    n_factors : int
+        Rank k, at most the smaller of m and n.
+    fill : {"baseline", "user", "item", "mean", "zero"}
+        The guess: biases and mean, the damped mean of the user or of the film, the global mean,
+        or zero stars.
+    center : bool
+        See above.
+    damping : float
+        Of the biases or means, counted in ratings (see `BiasModel`); not below 0.
+    tol : float
+        The search for singular vectors stops when a step changes none of the k largest squared
+        singular values by more than this share of it.
+    dtype : {"float32", "float64"}
+        Of factors and arithmetic.
+    n_threads : int, optional
+        Default: Numba's number of threads.
+    random_state : int or numpy.random.Generator
+        Of the block of vectors that the search starts from. The same integer gives the same model to
+        the last bit, whatever the threads.
+
+    Attributes
+    ----------
+    singular_values_ : ndarray of float64, shape (k,)
+        Descending.
+    user_factors_ : ndarray, shape (m, k)
+        Left singular vectors times the singular values.
+    item_factors_ : ndarray, shape (n, k)
+        Right singular vectors; in each, the entry of largest size is positive.
+    mean_, user_bias_, item_bias_ : float, ndarray of shape (m,) and (n,)
+        Of the fill; zero where it has no such part.
+    n_steps_ : int
+        Steps of the search.
+
+    Notes
+    -----
+    F is never formed: it is a sparse matrix, the known cells' deviations from the fill, plus a matrix
+    of rank 2, the fill. Products with it cost O(nnz + m + n) a vector. The search is a block
+    Lanczos iteration (Golub, Luk and Overton 1981) with full orthogonalization: some tens of
+    products of the sparse matrix with a thin block.
+
+    An unknown user or film gets the fill.
+    """
+
+    def __init__(
+        self,
+        n_factors=10,
+        fill="baseline",
+        *,
+        center=True,
+        damping=5.0,
+        tol=1e-6,
+        dtype="float32",
+        n_threads=None,
+        random_state=0,
+    ):
+        self.n_factors = n_factors
+        self.fill = fill
+        self.center = center
+        self.damping = damping
+        self.tol = tol
+        self.dtype = dtype
+        self.n_threads = n_threads
+        self.random_state = random_state
+
+    def fit(self, ratings, validation=None):
+        """Fit to ratings. `validation` is accepted for the common interface and not used.
+
+        Parameters
+        ----------
+        ratings : Ratings
+        validation : Ratings, optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range.
+        """
+        self._check_ratings(ratings)
+        check_positive_int("n_factors", self.n_factors)
+        if self.n_factors > min(ratings.shape):
+            raise ValueError(
+                f"n_factors: got {self.n_factors}; expected at most {min(ratings.shape)}, the smaller of the "
+                "numbers of users and of films"
+            )
+        check_choice("fill", self.fill, FILLS)
+        check_choice("dtype", self.dtype, DTYPES)
+        check_non_negative("damping", self.damping)
+        check_non_negative("tol", self.tol)
+        if self.n_threads is not None:
+            check_positive_int("n_threads", self.n_threads)
+        self._remember(ratings)
+        self._fit_fill(ratings)
+        sides = None
+        if not self.center and self.fill != "zero":
+            sides = (
+                np.column_stack([self.mean_ + self.user_bias_, np.ones(ratings.n_users)]),
+                np.column_stack([np.ones(ratings.n_items), self.item_bias_]),
+            )
+        rows, columns = (self._deviations(ratings, side) for side in ("user", "item"))
+        u, s, v, self.n_steps_ = truncated_svd(
+            SparsePlusLowRank(rows, columns, sides, dtype=self.dtype, n_threads=self.n_threads),
+            self.n_factors, tol=self.tol, random_state=self.random_state,
+        )  # fmt: skip
+        self.singular_values_ = s
+        self.user_factors_, self.item_factors_ = u * s.astype(u.dtype), v
+        return self
+
+    def _fit_fill(self, ratings):
+        """Mean and biases of the fill."""
+        self.mean_ = float(ratings.values.mean(dtype=np.float64)) if self.fill != "zero" else 0.0
+        self.user_bias_, self.item_bias_ = np.zeros(ratings.n_users), np.zeros(ratings.n_items)
+        if self.fill == "baseline":
+            model = BiasModel(self.damping, self.damping).fit(ratings)
+            self.user_bias_, self.item_bias_ = model.user_bias_, model.item_bias_
+        elif self.fill in ("user", "item"):
+            codes = getattr(ratings, f"{self.fill}_codes")
+            bias = getattr(self, f"{self.fill}_bias_")
+            total = np.bincount(codes, ratings.values.astype(np.float64) - self.mean_, minlength=len(bias))
+            weight = np.bincount(codes, minlength=len(bias)) + self.damping
+            bias[:] = total / np.maximum(weight, np.finfo(float).tiny)
+
+    def _deviations(self, ratings, side):
+        """The ratings minus the fill, CSR by users or by items."""
+        matrix = ratings.by_user if side == "user" else ratings.by_item
+        own, other = (self.user_bias_, self.item_bias_)[:: 1 if side == "user" else -1]
+        data = matrix.data.astype(self.dtype)
+        if self.fill != "zero":
+            data -= np.repeat((self.mean_ + own).astype(self.dtype), np.diff(matrix.indptr))
+            data -= other.astype(self.dtype)[matrix.indices]
+        return csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+    def _predict_codes(self, users, items):
+        if self.center:
+            return super()._predict_codes(users, items)
+        return self._products_or_biases(users, items, (users >= 0) & (items >= 0))
+
+    def _scores(self, factors, bias):
+        if self.center:
+            return super()._scores(factors, bias)
+        return (self.item_factors_ @ factors).astype(np.float64)
+
+    def _new_row(self, codes, values):
+        """Bias of a newcomer and what the ratings differ from the fill."""
+        rest = values.astype(np.float64) - self.mean_ - self.item_bias_[codes]
+        bias = 0.0
+        if self.fill in ("baseline", "user"):
+            bias = float(rest.sum() / (len(rest) + self.damping))
+        return bias, rest - bias
+
+    def _solve_row(self, codes, values):
+        """The newcomer's filled row, projected on the right singular vectors."""
+        bias, rest = self._new_row(codes, values)
+        factors = rest @ self.item_factors_[codes].astype(np.float64)
+        if not self.center:
+            factors += (self.mean_ + bias + self.item_bias_) @ self.item_factors_.astype(np.float64)
+        return factors, bias
+
+    def _explain(self, codes, values, item):
+        _, rest = self._new_row(codes, values)
+        weight = self.item_factors_[codes].astype(np.float64) @ self.item_factors_[item]
+        score = self._scores(*self._solve_row(codes, values))[item]
+        return self._contributions(codes, values, rest, weight, float(score - weight @ rest))
+
+
+class PureSVD(ImputedSVD):
+    r"""Rank films by the truncated SVD of the ratings with zeros for unknown (Cremonesi et al. 2010).
+
+    A missing rating counts as a rating of zero. That is wrong as a statement about taste, and useful
+    for rankings: the scores say which films a user is likely to rate at all, and highly. They are
+    not ratings, and most of them lie near zero.
+
+    `predict` gives the score :math:`p_u \cdot q_i` of each pair, so errors in stars make no sense here;
+    `recommend` ranks by it. An unknown user or film scores zero. With a newcomer's ratings r,
+    `fold_in` gives the scores r Q Q'.
+
+    Parameters
+    ----------
+    n_factors, tol, dtype, n_threads, random_state
+        As in `ImputedSVD`.
+
+    Attributes
+    ----------
+    singular_values_, user_factors_, item_factors_, n_steps_
+        As in `ImputedSVD`.
+    """
+
+    fill, center, damping = "zero", False, 0.0
+
+    def __init__(self, n_factors=50, *, tol=1e-6, dtype="float32", n_threads=None, random_state=0):
+        self.n_factors = n_factors
+        self.tol = tol
+        self.dtype = dtype
+        self.n_threads = n_threads
+        self.random_state = random_state
+
+
+class FunkSVD(FactorModel):
+    r"""Biases and taste, :math:`\mu + b_u + b_i + p_u \cdot q_i`, by stochastic gradient descent.
+
+    The model (Koren, Bell and Volinsky 2009) minimizes, with the global mean fixed,
+
+    .. math::
+
+        \sum_{(u,i)\in\Omega}\Bigl((r_{ui}-\hat r_{ui})^2
+        + \lambda\,(|p_u|^2 + |q_i|^2) + \lambda_b\,(b_u^2 + b_i^2)\Bigr)
+
+    Each rating carries its own penalty, so a user with n ratings is penalized n times: the
+    objective of `BiasedALS` with ``weighted=True``. One epoch visits every rating once and moves
+    the four quantities that predict it against the gradient (Funk 2006), a step of
+
+    .. math::
+
+        b_u \mathrel{+}= s\,(e - \lambda_b b_u),\quad
+        p_u \mathrel{+}= s\,(e\,q_i - \lambda p_u),\quad\text{and likewise for } b_i, q_i,
+
+    with the error e and the learning rate s: half the gradient's length, as is usual.
+
+    Parameters
+    ----------
+    n_factors : int
+        Rank k; 0 fits biases only.
+    reg, bias_reg : float
+        :math:`\lambda` and :math:`\lambda_b`, not below 0.
+    learning_rate : float
+        s in the first epoch, above 0.
+    decay : float
+        s is multiplied by it after every epoch; above 0, at most 1.
+    n_epochs : int
+        Upper bound on epochs.
+    patience : int
+        With validation ratings: stop after this many epochs without a better
+        validation RMSE, and go back to the best epoch.
+    order : {"shuffled", "user"}
+        Visit the ratings in one random order, or user by user, the users in random order.
+        The order is drawn once, from `random_state`, and is the same in all epochs.
+    init_scale : float
+        Standard deviation of the random factors that the first epoch starts from.
+    track_objective : bool
+        Fill the columns objective and train_rmse of `history_`: one more pass over the
+        ratings after each epoch.
+    dtype : {"float32", "float64"}
+        Of factors and arithmetic.
+    random_state : int or numpy.random.Generator
+        The same integer gives the same model to the last bit. One thread does the work.
+    verbose : bool
+        Show a progress bar when fitting takes more than two seconds.
+
+    Attributes
+    ----------
+    mean_ : float
+        Global mean, in stars.
+    user_factors_, item_factors_ : ndarray, shape (m, k) and (n, k)
+        p and q; the random start where there is no training rating is set to zero.
+    user_bias_, item_bias_ : ndarray, shape (m,) and (n,)
+        Zero where there is no training rating.
+    history_ : DataFrame
+        One row an epoch: objective and train_rmse (NaN unless tracked), online_rmse (each
+        error as it was just before its own step), validation_rmse (NaN without), learning_rate,
+        seconds.
+    best_epoch_ : int
+        The epoch whose factors the model holds, counted from 1.
+
+    Notes
+    -----
+    An epoch costs about 6 nnz k operations. Memory: the factors, and 12 bytes a rating for the
+    order of the visits.
+
+    A newcomer (`fold_in`) gets the least-squares factors for the films as they are, under the
+    same objective. An unknown user or film has no bias and no factors: the prediction falls back
+    to what is known of the other.
+    """
+
+    def __init__(
+        self,
+        n_factors=32,
+        reg=0.05,
+        *,
+        bias_reg=0.02,
+        learning_rate=0.01,
+        decay=1.0,
+        n_epochs=30,
+        patience=3,
+        order="shuffled",
+        init_scale=0.1,
+        track_objective=False,
+        dtype="float32",
+        random_state=0,
+        verbose=True,
+    ):
+        self.n_factors = n_factors
+        self.reg = reg
+        self.bias_reg = bias_reg
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.n_epochs = n_epochs
+        self.patience = patience
+        self.order = order
+        self.init_scale = init_scale
+        self.track_objective = track_objective
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, ratings, validation=None, *, start=None):
+        """Fit to ratings.
+
+        Parameters
+        ----------
+        ratings : Ratings
+        validation : Ratings, optional
+            Held-out ratings for `history_` and for early stopping. Never the test part.
+        start : tuple of array-like, optional
+            User factors, shape (m, k), and item factors, shape (n, k), to start from in place of
+            random ones; to compare optimizers.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or the steps are so long that errors grow
+            without bound.
+        """
+        self._check_ratings(ratings)
+        self._check_parameters()
+        if validation is not None:
+            self._check_ratings(validation, "validation")
+        rng = np.random.default_rng(self.random_state)
+        self._remember(ratings)
+        self.mean_ = float(ratings.values.mean(dtype=np.float64))
+        state = self._start(ratings, rng, start)
+        visits = self._visits(ratings, rng)
+        check = None if validation is None else (self._pair_codes(validation), validation.values)
+        history, best, kept, rate = [], 0, None, self.learning_rate
+        name = type(self).__name__
+        clock = time.perf_counter()
+        with tqdm(total=self.n_epochs, desc=name, delay=2, leave=False, disable=not self.verbose) as bar:
+            for epoch in range(1, self.n_epochs + 1):
+                squared = self._epoch(visits, state, rate)
+                if not np.isfinite(squared):
+                    del self.train_
+                    raise ValueError(
+                        f"learning_rate: got {self.learning_rate!r}; the errors grew without bound in epoch "
+                        f"{epoch}; expected a smaller number"
+                    )
+                row = {"epoch": epoch, "objective": np.nan, "train_rmse": np.nan}
+                if self.track_objective:
+                    squared_now, row["objective"] = self._objective(ratings, state)
+                    row["train_rmse"] = np.sqrt(squared_now / len(ratings))
+                row["online_rmse"] = np.sqrt(squared / len(ratings))
+                row["validation_rmse"] = np.nan
+                if check is not None:
+                    self._publish(ratings, state)
+                    error = self._predict_codes(*check[0]) - check[1]
+                    row["validation_rmse"] = float(np.sqrt(np.mean(error * error)))
+                row["learning_rate"] = rate
+                row["seconds"] = time.perf_counter() - clock
+                clock = time.perf_counter()
+                history.append(row)
+                bar.update()
+                rate *= self.decay
+                if check is not None:
+                    if not best or row["validation_rmse"] < history[best - 1]["validation_rmse"]:
+                        best, kept = epoch, [array.copy() for array in state]
+                    elif epoch - best >= self.patience:
+                        break
+        self._publish(ratings, state if kept is None else kept)
+        self.history_ = pd.DataFrame(history).set_index("epoch")
+        self.best_epoch_ = best or epoch
+        return self
+
+    def _check_parameters(self):
+        check_positive_int("n_factors", self.n_factors, minimum=0)
+        for name in ("reg", "bias_reg", "learning_rate", "init_scale", "decay"):
+            check_non_negative(name, getattr(self, name))
+        for name in ("n_epochs", "patience"):
+            check_positive_int(name, getattr(self, name))
+        if not 0 < self.learning_rate * max(self.reg, self.bias_reg, 1.0) <= 1:
+            raise ValueError(
+                f"learning_rate: got {self.learning_rate!r}; expected a number above 0, at most 1, and at "
+                "most 1 / reg and 1 / bias_reg"
+            )
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay: got {self.decay!r}; expected a number above 0, at most 1")
+        check_choice("order", self.order, ORDERS)
+        check_choice("dtype", self.dtype, DTYPES)
+
+    def _start(self, ratings, rng, start):
+        """Padded factors and biases of users and of films."""
+        state = []
+        for side, (name, size) in enumerate((("user", ratings.n_users), ("item", ratings.n_items))):
+            if start is None:
+                factors = rng.standard_normal((size, self.n_factors), dtype=self.dtype)
+                factors *= np.dtype(self.dtype).type(self.init_scale)
+            else:
+                factors = self._checked_start(name, start[side], size)
+            state += [_padded(factors, self.dtype), np.zeros(size, self.dtype)]
+        return state
+
+    def _checked_start(self, name, factors, size):
+        factors = np.asarray(factors)
+        if factors.shape != (size, self.n_factors) or not np.isfinite(factors).all():
+            raise ValueError(
+                f"start: got {name} factors of shape {factors.shape}; expected finite numbers of "
+                f"shape {(size, self.n_factors)}"
+            )
+        return factors
+
+    def _visits(self, ratings, rng):
+        """Users, films and ratings in the order of the visits."""
+        if self.order == "shuffled":
+            order = rng.permutation(len(ratings)).astype(np.int32 if len(ratings) < 2**31 else np.int64)
+            return tuple(np.take(a, order) for a in (ratings.user_codes, ratings.item_codes, ratings.values))
+        rows, indptr, items, values = _by_shuffled_user(ratings.by_user, rng)
+        return np.repeat(rows, np.diff(indptr)), items, values
+
+    def _epoch(self, visits, state, rate):
+        number = np.dtype(self.dtype).type
+        return sgd_epoch(
+            *visits, number(self.mean_), *state, number(rate), number(self.reg), number(self.bias_reg),
+            lanes(self.dtype),
+        )  # fmt: skip
+
+    def _objective(self, ratings, state):
+        """Sum of squared errors and the objective, in float64."""
+        squared = squared_error(
+            ratings.user_codes, ratings.item_codes, ratings.values, self.mean_, *state, lanes(self.dtype)
+        )
+        return squared, float(squared + self._penalty(ratings, state))
+
+    def _penalty(self, ratings, state):
+        total = 0.0
+        for counts, factors, bias in (
+            (ratings.user_counts, *state[:2]),
+            (ratings.item_counts, *state[2:]),
+        ):
+            total += self.reg * np.sum(counts * _squares(factors))
+            total += self.bias_reg * np.sum(counts * bias.astype(np.float64) ** 2)
+        return total
+
+    def _publish(self, ratings, state):
+        """Set the fitted attributes from the working arrays."""
+        k = self.n_factors
+        self.user_factors_, self.user_bias_ = state[0][:, :k].copy(), state[1].copy()
+        self.item_factors_, self.item_bias_ = state[2][:, :k].copy(), state[3].copy()
+        self.user_factors_[ratings.user_counts == 0] = 0
+        self.item_factors_[ratings.item_counts == 0] = 0
+
+    def _penalties(self, n):
+        return n * np.append(np.full(self.n_factors, float(self.reg)), self.bias_reg)
+
+
+class SVDpp(FunkSVD):
+    r"""FunkSVD that also learns from which films a user has rated (Koren 2008).
+
+    A user's taste is p_u plus a sum over the films N(u) that the user has touched,
+
+    .. math::
+
+        \hat r_{ui} = \mu + b_u + b_i
+        + q_i \cdot \Bigl(p_u + |N(u)|^{-1/2} \sum_{j\in N(u)} y_j\Bigr),
+
+    with a second vector y for each film. The objective is that of `FunkSVD`, with the term
+    :math:`\lambda \sum_{j\in N(u)} |y_j|^2` added to each rating's penalty.
+
+    Parameters
+    ----------
+    n_factors, reg, bias_reg, learning_rate, decay, n_epochs, patience
+        As in `FunkSVD`.
+    init_scale, track_objective, dtype, random_state, verbose
+        As in `FunkSVD`. All y start at zero.
+
+    Attributes
+    ----------
+    mean_, item_factors_, user_bias_, item_bias_, history_, best_epoch_
+        As in `FunkSVD`.
+    user_factors_ : ndarray, shape (m, k)
+        p_u and the sum over N(u), together.
+    own_factors_ : ndarray, shape (m, k)
+        p_u alone.
+    implicit_factors_ : ndarray, shape (n, k)
+        y_j; zero for a film that nobody has touched.
+
+    Notes
+    -----
+    Ratings are visited user by user. Taken literally, each rating of a user moves the y of all
+    the user's films. Here the user's sum is carried along from rating to rating, and the y are
+    moved once, after the user's last rating (see `kernels.sgd`). Both give the same numbers, but
+    for rounding: the ratings of one user move all these y in the same direction, and no other
+    user looks at them in between. An epoch costs about 10 nnz k operations in place of one term
+    for each pair of ratings of the same user.
+
+    N(u) has to be known when predicting. By default it is the films in the user's training
+    ratings; it must never contain the films of test pairs, see `fit`.
+
+    A newcomer's N(u) is the films that the newcomer rates.
+    """
+
+    order = "user"
+
+    def __init__(
+        self,
+        n_factors=32,
+        reg=0.05,
+        *,
+        bias_reg=0.02,
+        learning_rate=0.01,
+        decay=0.95,
+        n_epochs=30,
+        patience=3,
+        init_scale=0.1,
+        track_objective=False,
+        dtype="float32",
+        random_state=0,
+        verbose=True,
+    ):
+        self.n_factors = n_factors
+        self.reg = reg
+        self.bias_reg = bias_reg
+        self.learning_rate = learning_rate
+        self.decay = decay
+        self.n_epochs = n_epochs
+        self.patience = patience
+        self.init_scale = init_scale
+        self.track_objective = track_objective
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, ratings, validation=None, *, start=None, implicit=None):
+        """Fit to ratings.
+
+        Parameters
+        ----------
+        ratings : Ratings
+        validation : Ratings, optional
+            Held-out ratings for `history_` and for early stopping. Never the test part.
+        start : tuple of array-like, optional
+            User factors, item factors and, if wanted, implicit factors, to start from.
+        implicit : Ratings, optional
+            Its pairs are N(u), its values are not used; by default the training ratings. Other
+            pairs that are known before predicting may be in it, such as films watched and not
+            rated. With pairs of the test part in it the test error is not a test error.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As in `FunkSVD.fit`, or if `implicit` has other ids than `ratings`.
+        """
+        self._check_ratings(ratings)
+        seen = ratings if implicit is None else self._check_ratings(implicit, "implicit")
+        if not (
+            np.array_equal(seen.user_ids, ratings.user_ids)
+            and np.array_equal(seen.item_ids, ratings.item_ids)
+        ):
+            raise ValueError(
+                "implicit: got other user or movie ids than ratings has; expected parts of one Ratings, "
+                "such as whole[mask]"
+            )
+        self._seen = seen.by_user
+        return super().fit(ratings, validation, start=start)
+
+    def _start(self, ratings, rng, start):
+        state = super()._start(ratings, rng, start)
+        implicit = np.zeros((ratings.n_items, self.n_factors), self.dtype)
+        if start is not None and len(start) > 2:
+            implicit = self._checked_start("implicit", start[2], ratings.n_items)
+        return [*state, _padded(implicit, self.dtype)]
+
+    def _visits(self, ratings, rng):
+        return _by_shuffled_user(ratings.by_user, rng)
+
+    def _epoch(self, visits, state, rate):
+        number = np.dtype(self.dtype).type
+        work = _padded(np.zeros((2, self.n_factors)), self.dtype)
+        return svdpp_epoch(
+            *visits, self._seen.indptr, self._seen.indices, number(self.mean_), *state, number(rate),
+            number(self.reg), number(self.bias_reg), lanes(self.dtype), work,
+        )  # fmt: skip
+
+    def _implicit_sum(self, implicit):
+        """|N(u)|^-1/2 times the sum of y_j over N(u), for all users."""
+        indptr, indices = self._seen.indptr, self._seen.indices
+        counts = np.diff(indptr)
+        shares = np.repeat(1 / np.sqrt(np.maximum(counts, 1)), counts).astype(implicit.dtype)
+        return csr_array((shares, indices, indptr), shape=self._seen.shape) @ implicit
+
+    def _objective(self, ratings, state):
+        p, user_bias, q, item_bias, implicit = state
+        x = _padded(p + self._implicit_sum(implicit), self.dtype)
+        squared = squared_error(
+            ratings.user_codes, ratings.item_codes, ratings.values, self.mean_, x, user_bias, q, item_bias,
+            lanes(self.dtype),
+        )  # fmt: skip
+        touched = csr_array(
+            (np.ones(self._seen.nnz), self._seen.indices, self._seen.indptr), self._seen.shape
+        )
+        penalty = self._penalty(ratings, state[:4])
+        penalty += self.reg * np.sum((touched.T @ ratings.user_counts) * _squares(implicit))
+        return squared, float(squared + penalty)
+
+    def _publish(self, ratings, state):
+        super()._publish(ratings, state[:4])
+        self.own_factors_ = self.user_factors_
+        self.implicit_factors_ = state[4][:, : self.n_factors].copy()
+        self.user_factors_ = self.own_factors_ + self._implicit_sum(self.implicit_factors_)
+
+    def _prior_row(self, codes):
+        return self.implicit_factors_[codes].sum(axis=0, dtype=np.float64) / np.sqrt(len(codes))
+
+
+def _by_shuffled_user(matrix, rng):
+    """Users in random order, row pointers, and their films and ratings."""
+    rows = rng.permutation(matrix.shape[0]).astype(np.int32)
+    lengths = np.diff(matrix.indptr)[rows]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    source = np.repeat(matrix.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    return rows, indptr, np.take(matrix.indices, source), np.take(matrix.data, source)
+
+
+def _padded(factors, dtype):
+    """A copy with zero columns up to whole vectors, its rows on boundaries of cache lines."""
+    width = lanes(dtype)
+    ld = max(1, -(-factors.shape[1] // width)) * width
+    size = factors.shape[0] * ld
+    room = np.zeros(size + 64 // np.dtype(dtype).itemsize, dtype)
+    first = (-room.ctypes.data % 64) // room.itemsize
+    out = room[first : first + size].reshape(-1, ld)
+    out[:, : factors.shape[1]] = factors
+    return out
