@@ -72,6 +72,7 @@ bench: book .venv-bench/.installed
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
 	.venv-bench/bin/python benchmarks/neighbors.py
 	$(BIN)/python benchmarks/serving.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
 
 # ---- housekeeping -----------------------------------------------------------
 
