@@ -573,7 +573,8 @@ class _Descent:
         inverse, inverse_mean = self._inverse_diagonal(), 1 / len(self.e)
         slope_of, bend_of = np.empty_like(self.e), np.empty_like(self.e)
         direction, direction_mean = None, 0.0
-        size = first = None
+        size = first = old = None
+        old_mean = 0.0
         g, g_mean = self._gradient()
         taken = 0
         for _ in range(steps):
@@ -663,7 +664,9 @@ class _Spectrum:
         self.problem, self.rng = problem, rng
         self.turned = problem.shape[1] > problem.shape[0]
         self.size = min(problem.shape)
-        self.guards = rng.standard_normal((self.size, min(GUARDS, self.size)))
+        # Zero where a row has no ratings, and so it stays.
+        self.rated = np.diff(problem.indptr if self.turned else problem.t_indptr)[:, None] > 0
+        self.guards = self.rated * rng.standard_normal((self.size, min(GUARDS, self.size)))
 
     def _block(self, e, x):
         """(E'E) x for a thin x, and E x."""
@@ -676,7 +679,7 @@ class _Spectrum:
         """Singular triplets of E above a threshold, by randomized subspace iteration."""
         width = min(32, self.size, max_rank)
         while True:
-            q = np.linalg.qr(self.rng.standard_normal((self.size, width)).astype(np.float32))[0]
+            q = (self.rated * self.rng.standard_normal((self.size, width))).astype(np.float32)
             for _ in range(3):
                 gram, image = self._block(e.astype(np.float32), q)
                 q = np.linalg.qr(gram)[0]
@@ -700,7 +703,7 @@ class _Spectrum:
         if self.turned:
             matrix = matrix.T
         room = self.size - basis.shape[1]
-        coupled, image = self._block(e, basis) if basis.shape[1] else (basis, basis)
+        coupled, image = self._block(e, basis)
         guards, values = self._refine(e, basis, room)
         keep, head, coupling = self._split(e, basis, coupled, image, guards, values)
         whole = np.hstack([basis, guards[:, :keep]])
@@ -828,8 +831,8 @@ def _solve(problem, tol, max_iter, max_rank, start, random_state, verbose, label
             problem.close()
     if not result.converged:
         warnings.warn(
-            f"{label}: got a relative gap of {result.certificate.gap:.2g} after {history[-1]['steps']} steps; "
-            f"expected at most tol={tol:g}. Allow a larger max_iter"
+            f"{label}: got a relative gap of {result.certificate.gap:.2g} after {history[-1]['steps']} "
+            f"steps; expected at most tol={tol:g}. Allow a larger max_iter"
             + ("" if max_rank is None else ", or a larger max_rank"),
             ConvergenceWarning,
             stacklevel=stacklevel,
@@ -947,7 +950,6 @@ def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
     X + t E is soft-thresholded at t lambda. Without weights t = 1 never raises the objective; with them t is
     lowered until it does not.
     """
-    root_p, root_q = np.sqrt(problem.p)[:, None], np.sqrt(problem.q)[:, None]
     spread = _spread(problem, e)
     new = new[:, : max(largest - len(s), 0)]
     if new.shape[1]:
@@ -964,22 +966,30 @@ def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
     core = left.T @ problem.times(spread, np.ascontiguousarray(right))
     old = np.zeros(left.shape[1])
     old[: len(s)] = s
+    if not problem.weighted:
+        return _threshold(problem, left, right, old, core, 1.0)[:2]
+    # Columns that a penalty of lambda pushes out, judged by the slope and the curvature along each.
+    curve = np.sum(left**2 * problem.times(problem.spread**2, np.ascontiguousarray(right**2)), axis=0)
+    kept = ~((old > 0) & (old * curve / 2 < problem.lam - np.diag(core)))
     before = e @ e / 2 + problem.lam * s.sum()
-    step = 1.0
-    for _ in range(5):
-        w, values, zt = np.linalg.svd(np.diag(old) + step * core)
-        values = values - step * problem.lam
-        keep = values > 0
-        length = np.sqrt(values[keep])
-        u, v = (left @ w[:, keep]) * length / root_p, (right @ zt[keep].T) * length / root_q
-        if not problem.weighted:
-            return u, v
+    for step in (1.0, 0.25, 0.06, 0.015, 0.0):
+        core_kept = core[np.ix_(kept, kept)]
+        u, v, values = _threshold(problem, left[:, kept], right[:, kept], old[kept], core_kept, step)
         error = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-        if error @ error / 2 + problem.lam * values[keep].sum() <= before * (1 + 1e-12):
+        if error @ error / 2 + problem.lam * values.sum() <= before:
             return u, v
-        step /= 4
-    length = np.sqrt(old)
-    return left * length / root_p, right * length / root_q
+    return _threshold(problem, left, right, old, core, 0.0)[:2]
+
+
+def _threshold(problem, left, right, s, core, step):
+    """Factors and singular values of left (diag(s) + step core) right', soft-thresholded at step lambda."""
+    w, values, zt = np.linalg.svd(np.diag(s) + step * core)
+    values = values - step * problem.lam
+    keep = values > 0
+    length = np.sqrt(values[keep])
+    u = (left @ w[:, keep]) * length / np.sqrt(problem.p)[:, None]
+    v = (right @ zt[keep].T) * length / np.sqrt(problem.q)[:, None]
+    return u, v, values[keep]
 
 
 # ---- the model --------------------------------------------------------------------
@@ -1393,7 +1403,8 @@ def _check_entries(values, rows, cols, shape):
         x = np.asarray(x)
         if x.shape != values.shape or x.dtype.kind not in "iu":
             raise ValueError(
-                f"{name}: got {x.dtype} values of shape {x.shape}; expected whole numbers of shape {values.shape}"
+                f"{name}: got {x.dtype} values of shape {x.shape}; expected whole numbers of shape "
+                f"{values.shape}"
             )
         if x.min() < 0 or x.max() >= size:
             raise ValueError(f"{name}: got values from {x.min()} to {x.max()}; expected 0 to {size - 1}")
