@@ -695,9 +695,9 @@ class _Spectrum:
     def bounds(self, e, basis, floor, tol):
         """Bounds (low, high) of sigma(E), and directions beside `basis`, with their singular values.
 
-        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side. High is made so tight
-        that what is left matters little for a gap of tol, where sigma is at most `floor` (lambda), and
-        beside low where it is above.
+        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side. Lanczos iterations go
+        on until more of them could not lower the bound by what matters for a gap of tol, or, where sigma
+        is well above `floor` (lambda), beside the distance between the two.
         """
         matrix = csr_array((e, self.problem.indices, self.problem.indptr), shape=self.problem.shape)
         if self.turned:
@@ -710,8 +710,8 @@ class _Spectrum:
         if room == keep:
             return np.sqrt(head), np.sqrt(head + coupling), guards, values
 
-        def enough(low):
-            return max(low, floor) * (1 + 0.05 * max(tol, low / floor - 1))
+        def enough(high, least):
+            return high <= max(least, floor) * (1 + 0.05 * max(tol, least / floor - 1))
 
         rest, high = self._lanczos(matrix, whole, head, coupling, enough)
         return np.sqrt(max(head, rest)), high, guards, values
@@ -792,8 +792,9 @@ class _Spectrum:
             if exhausted or j + 1 == steps or (j + 1) % 10 == 0:
                 top = _tridiagonal_top(alphas, betas)
                 share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
+                least = np.sqrt(_two_by_two(head, coupling, top))
                 high = np.sqrt(_two_by_two(head, coupling, top / (1 - share))) if share < 1 else np.inf
-                if exhausted or j + 1 == steps or high <= enough(np.sqrt(max(head, top))):
+                if exhausted or j + 1 == steps or enough(high, least):
                     break
             betas.append(beta)
             x = y / beta
