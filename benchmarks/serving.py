@@ -68,7 +68,7 @@ def browser_part(updates=300, warm=20):
             sliders = page.locator(".try-it-choose input[type=range]")
             for n in range(warm + updates):
                 slider = sliders.nth(n // 10 % 6)
-                slider.press("ArrowRight" if n % 20 < 10 else "ArrowLeft")
+                slider.press("ArrowRight" if n % 10 < 5 else "ArrowLeft")
                 page.wait_for_function(f"performance.getEntriesByName({MEASURE!r}).length === {n + 1}")
             taken = page.evaluate(f"performance.getEntriesByName({MEASURE!r}).map(m => m.duration)")
             rows.append({"ratings": size} | percentiles(taken[warm:]))
