@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 SITE := _build/html/book/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv')
 
-.PHONY: help book test lab bench lock clean
+.PHONY: help book test lab app api bench lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
 	@echo "make lab    open the chapters in JupyterLab"
+	@echo "make app    rate films and get recommendations in the browser"
+	@echo "make api    the same model as an HTTP service"
 	@echo "make lock   resolve requirements.lock again"
 	@echo "make clean  remove the built book and its execution cache"
 
@@ -39,6 +41,13 @@ book: _build/.inputs
 
 lab: $(VENV)/.installed
 	cd book && ../$(BIN)/jupyter lab
+
+# Started in their folder, where Streamlit finds its settings.
+app: $(VENV)/.installed
+	cd app && ../$(BIN)/streamlit run main.py
+
+api: $(VENV)/.installed
+	cd app && ../$(BIN)/python server.py
 
 # ---- tests ------------------------------------------------------------------
 
