@@ -361,6 +361,14 @@ def test_similar_films(visit, folder_page, real):
     # An update keeps the row, its open list included.
     press(stars(page, "Matrix, The (1999)", ".try-it-yours"), 3)
     assert page.locator(".try-it-similar li").count() == 6
+    # Rating one of them leaves the row under the hand.
+    title, near = real.train_.titles(film)[0], page.locator(".try-it-similar input").nth(3)
+    place = [row[0] for row in listed(page)].index(title)
+    press(near, 0.5)
+    assert near.evaluate("e => e === document.activeElement")
+    assert [row[0] for row in listed(page)].index(title) == place
+    assert len(listed(page)) == 10
+    assert page.locator(".try-it-yours > ul > li").count() == 6
 
 
 @pytest.mark.browser
