@@ -157,6 +157,7 @@ def general_scores(model):
     """Scores for a person of whom nothing is known, one for each film."""
     if isinstance(model, Popularity):
         return model.counts_.astype(np.float64)
+    model = getattr(model, "baseline_", model)
     n = model.train_.n_items
     return np.array(model._predict_codes(np.full(n, -1, np.int32), np.arange(n, dtype=np.int32)))
 

@@ -19,4 +19,5 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="localhost")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    uvicorn.run(make(), host=options.host, port=options.port)
+    # No log of requests: their addresses name sessions.
+    uvicorn.run(make(), host=options.host, port=options.port, access_log=False)

@@ -251,16 +251,8 @@ def _add_routes(app, service):
         min_ratings: Annotated[MinRatings, Query()] = 0,
     ) -> SimilarFilms:  # fmt: skip
         """The films whose factors point in the most similar direction; the score is the cosine."""
-        title = service.title(movieId)
-        try:
-            table = model.similar_items(movieId, n, min_ratings=min_ratings)
-        except ValueError as error:  # a film of the data that the model has learned nothing about
-            raise UnknownError(str(error)) from error
-        films = [
-            Similar(movieId=movie, title=service.title(movie), score=score)
-            for movie, score in zip(table["movieId"].tolist(), table["score"], strict=True)
-        ]
-        return SimilarFilms(movieId=movieId, title=title, films=films)
+        films = service.similar(movieId, n, min_ratings=min_ratings)
+        return {"movieId": movieId, "title": service.title(movieId), "films": films}
 
     @app.post("/fold-in", responses=_problems(400, 404, 413, 422))
     def fold_in(body: FoldInBody) -> FoldedIn:
@@ -442,15 +434,16 @@ def _table(caption, rows):
 def _limits(kind):
     """The bounds of one value as words."""
     names = {
-        "type": "{}", "const": "{!r}", "enum": "one of {}", "pattern": "of the form {}", "minimum": "from {}",
-        "maximum": "to {}", "multipleOf": "in steps of {}", "maxItems": "at most {}",
-        "minProperties": "at least {}", "maxProperties": "at most {}", "default": "default {}",
+        "type": "{}", "const": "{!r}", "enum": "one of {}", "pattern": "of the form {}",
+        "multipleOf": "in steps of {}", "maxItems": "at most {}", "minProperties": "at least {}",
+        "maxProperties": "at most {}", "default": "default {}",
     }  # fmt: skip
-    words = [form.format(kind[name]) for name, form in names.items() if name in kind]
+    words = [form.format(_whole(kind[name])) for name, form in names.items() if name in kind]
+    if "minimum" in kind:
+        words.insert(1, f"from {_whole(kind['minimum'])} to {_whole(kind['maximum'])}")
     for inner in (kind.get("items"), *kind.get("patternProperties", {}).values()):
         if inner is not None:
-            words.append(f"each {_limits(inner)}")
-    words += [
-        f"or {_limits(choice)}" if at else _limits(choice) for at, choice in enumerate(kind.get("anyOf", []))
-    ]
+            words.append(f"each {_limits(inner).rstrip('.')}")
+    if "anyOf" in kind:
+        words.append(" or ".join(_limits(choice).rstrip(".") for choice in kind["anyOf"]))
     return ", ".join(words) + (f". {kind['description']}" if "description" in kind else "")

@@ -68,7 +68,8 @@ def create_app(model, ratings, store=None):
     if not isinstance(model, BiasedALS):
         raise TypeError(f"model: got {type(model).__name__}; expected a fitted BiasedALS")
     model._check_fitted()
-    model._check_factors()
+    if model.n_factors == 0:
+        raise ValueError("model: got n_factors=0; expected at least 1, as biases alone know no similar films")
     if not isinstance(ratings, Ratings):
         raise TypeError(f"ratings: got {type(ratings).__name__}; expected a Ratings")
     if store is not None and not isinstance(store, FeedbackStore):
@@ -106,6 +107,9 @@ class Service:
         codes = ratings.encode_items(self.item_ids)
         self.counts = np.where(codes >= 0, ratings.item_counts[codes], 0)
         self.names = [str(title) for title in model.train_.titles(self.item_ids)]
+        length = np.linalg.norm(model.item_factors_.astype(np.float64), axis=1, keepdims=True)
+        # Unit vectors; a film that the model has learned nothing about keeps its zero.
+        self.directions = model.item_factors_ / np.where(length > 0, length, 1.0)
         # What a person without any ratings is offered: mu + b_i.
         self.level = model.mean_ + model.item_bias_.astype(np.float64)
 
@@ -184,6 +188,27 @@ class Service:
             for film, because in zip(films, self.reasons(stars, best, n_reasons), strict=True):
                 film["because"] = because
         return {"personal": person is not None, "ignored": ignored, "films": films}
+
+    def similar(self, movie, n=10, *, min_ratings=0):
+        """The films whose factors point in the most similar direction, as `BiasedALS.similar_items`.
+
+        Returns a list of dicts with movieId, title and score, the cosine. Raises an UnknownError for
+        a film that the model does not know, or has learned nothing about.
+        """
+        self.title(movie)
+        code = self.model.train_.encode_items(movie)[0]
+        own = self.directions[code]
+        if not own.any():
+            raise UnknownError(
+                f"movieId: got {movie}, a film without training ratings or genres to compare by"
+            )
+        scores = self.directions @ own
+        scores[~self.directions.any(axis=1) | (self.counts < min_ratings)] = -np.inf
+        scores[code] = -np.inf
+        return [
+            {"movieId": int(self.item_ids[at]), "title": self.names[at], "score": float(scores[at])}
+            for at in top_codes(scores, n)
+        ]
 
     def reasons(self, stars, films, n):
         """The n largest contributions to the predictions of films, given by their codes.
