@@ -9,7 +9,6 @@ import streamlit as st
 from recsys_helpers.feedback import SESSION, FeedbackFileError
 from recsys_helpers.plots import PALETTE
 
-STEPS = [half / 2 for half in range(1, 11)]
 KINDS = ["film", "rated low", "rated high", "you"]
 
 
@@ -108,7 +107,9 @@ def rating_tab(who, given, hidden):
         "Film", catalog().by_popularity, index=None, format_func=name_of, key="film",
         placeholder="Type a part of the title",
     )  # fmt: skip
-    st.select_slider("Stars", STEPS, 4.0, key="stars")
+    low, high = ratings().scale
+    steps = [half / 2 for half in range(round(2 * low), round(2 * high) + 1)]
+    st.select_slider("Stars", steps, 4.0, key="stars")
     st.button("Rate", key="rate", type="primary", on_click=rate, args=(who,))
     if not given:
         st.info("Rate a few films, and every list follows. Five are a good start.")

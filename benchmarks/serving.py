@@ -81,7 +81,7 @@ def browser_part(updates=300, warm=20):
             sliders = page.locator(".try-it-choose input[type=range]")
             for n in range(warm + updates):
                 slider = sliders.nth(n // 10 % 6)
-                slider.press("ArrowRight" if n % 20 < 10 else "ArrowLeft")
+                slider.press("ArrowRight" if n % 10 < 5 else "ArrowLeft")
                 page.wait_for_function(f"performance.getEntriesByName({MEASURE!r}).length === {n + 1}")
             taken = page.evaluate(f"performance.getEntriesByName({MEASURE!r}).map(m => m.duration)")
             rows.append({"ratings": size} | percentiles(taken[warm:]))
@@ -95,7 +95,7 @@ def browser_part(updates=300, warm=20):
 # ---- api ----------------------------------------------------------------------------
 
 
-def api_part(requests=1000, warm=100, connections=(1, 8)):
+def api_part(requests=500, warm=50, connections=(1, 8)):
     """Start the service, send it requests of each kind, and take the time of each."""
     ratings = load_movielens("latest-small")
     rng = np.random.default_rng(0)
@@ -123,8 +123,8 @@ def api_part(requests=1000, warm=100, connections=(1, 8)):
                     row["per_second"] = requests / seconds
                     row["server_cpu_ms"] = 1000 * (cpu_seconds(server.pid) - cpu) / requests
                     row["load_average"] = os.getloadavg()[0]
-                    rows.append(row)
-                    print(row, flush=True)
+                    rows.append({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
+                    print(rows[-1], flush=True)
         finally:
             server.kill()
             server.wait()

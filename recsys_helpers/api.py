@@ -68,7 +68,8 @@ def create_app(model, ratings, store=None):
     if not isinstance(model, BiasedALS):
         raise TypeError(f"model: got {type(model).__name__}; expected a fitted BiasedALS")
     model._check_fitted()
-    model._check_factors()
+    if model.n_factors == 0:
+        raise ValueError("model: got n_factors=0; expected at least 1, as biases alone know no similar films")
     if not isinstance(ratings, Ratings):
         raise TypeError(f"ratings: got {type(ratings).__name__}; expected a Ratings")
     if store is not None and not isinstance(store, FeedbackStore):

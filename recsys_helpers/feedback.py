@@ -307,6 +307,10 @@ class FeedbackStore:
                 self._connection.close()
                 self._connection = None
 
+    def __del__(self):
+        if getattr(self, "_connection", None) is not None:
+            self.close()
+
     def __enter__(self):
         return self
 

@@ -490,11 +490,9 @@ class NewNeighbor:
         self._deviations = ((values - offset) / scale).astype(np.float32)
         n = model.train_.n_items
         mean, used = np.empty(n), np.empty(n, np.int32)
-        kernels.predict(
-            np.zeros(1, np.int32), np.array([0, n]), np.arange(n), np.arange(n, dtype=np.int32), 1,
-            np.array([0, len(codes)], np.int32), codes, self._deviations,
-            model.neighbors_, model.similarities_, int(model.n_neighbors), mean, used,
-        )  # fmt: skip
+        kernels.predict_for(
+            codes, self._deviations, model.neighbors_, model.similarities_, int(model.n_neighbors), mean, used
+        )
         fallback = level + self.bias
         start = fallback if model.center == "baseline" else model._offset
         enough = used >= model.min_neighbors

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 import pandas as pd
@@ -447,6 +449,22 @@ def test_fold_in_of_a_newcomer(medium):
     level = model.baseline_.mean_ + model.baseline_.item_bias_[medium.encode_items(21)] + person.bias
     assert level + why["contribution"].sum() == pytest.approx(person.predict([21]), abs=1e-6)
     assert "2 ratings" in repr(person)
+
+
+def test_fold_in_from_several_threads(medium, monkeypatch):
+    """A server answers several people at once; Numba's parallel regions may not overlap everywhere."""
+    model = ItemKNN(12, verbose=False).fit(medium)
+    people = [{5: 0.5 + n % 10 / 2, 9 + 2 * n: 4.0} for n in range(40)]
+    alone = [model.fold_in(person).predict(medium.item_ids) for person in people]
+
+    def never(*_):
+        raise AssertionError("a parallel kernel was called")
+
+    for name in ("predict", "graph"):
+        monkeypatch.setattr(kernels, name, never)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda person: model.fold_in(person).predict(medium.item_ids), people))
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_fold_in_of_bad_ratings(medium):

@@ -141,11 +141,11 @@ def visit(browser):
         page.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or troubles.append(r.url))
         page.on("dialog", lambda dialog: dialog.accept())
         page.goto(path.as_uri())
-        if stored is not None:
-            page.evaluate("([name, text]) => localStorage.setItem(name, text)", [STORE, stored])
-            page.reload()
         if options.get("java_script_enabled", True):
             page.wait_for_selector(".try-it-message", state="attached")
+        if stored is not None:
+            page.evaluate("([name, text]) => localStorage.setItem(name, text)", [STORE, stored])
+            reload(page)
         return page
 
     yield visit
@@ -161,6 +161,20 @@ def store(ratings, hidden=()):
 
 def stars(page, title, within=".try-it-choose"):
     return page.locator(within).get_by_role("slider", name=f"Your rating of {title}")
+
+
+def reload(page):
+    """Load again. On a busy machine Chromium hands what was stored to the next load late: then once more."""
+    for _ in range(5):
+        page.evaluate("localStorage.setItem('mark', 1)")
+        page.wait_for_timeout(200)
+        page.reload()
+        page.wait_for_selector(".try-it-message", state="attached")
+        if page.evaluate("localStorage.getItem('mark')"):
+            page.evaluate("localStorage.removeItem('mark')")
+            page.wait_for_timeout(150)  # what came late arrives as an event of storage, and is shown
+            return
+    pytest.fail("the browser forgets what is stored")
 
 
 def press(slider, value):
@@ -248,7 +262,7 @@ def test_ratings_last_and_can_be_forgotten(visit, folder_page, real):
     page = visit(folder_page)
     rate(page, "Matrix, The (1999)", 4.5)
     rate(page, "Toy Story (1995)", 2)
-    page.reload()
+    reload(page)
     assert page.locator(".try-it-yours li").count() == 2
     expect(real, {2571: 4.5, 1: 2.0}, page)
     page.get_by_role("button", name="Remove Toy Story (1995)").click()
@@ -257,7 +271,7 @@ def test_ratings_last_and_can_be_forgotten(visit, folder_page, real):
     page.get_by_role("button", name="Forget everything").click()
     assert page.evaluate("Object.keys(localStorage).length") == 0
     assert listed(page) == []
-    page.reload()
+    reload(page)
     assert page.locator(".try-it-yours li").count() == 0
     assert messages(page) == ""
 
@@ -326,7 +340,7 @@ def test_not_interested(visit, folder_page, real):
     assert first not in [row[0] for row in listed(page)]
     assert page.evaluate("document.activeElement.textContent") == f"Not interested in {second}"
     expect(real, FIVE, page)  # it says nothing about taste
-    page.reload()
+    reload(page)
     assert first not in [row[0] for row in listed(page)]
     page.get_by_text("Not interested (1)").click()
     page.get_by_role("button", name=f"Bring back {first}").click()
@@ -361,6 +375,14 @@ def test_similar_films(visit, folder_page, real):
     # An update keeps the row, its open list included.
     press(stars(page, "Matrix, The (1999)", ".try-it-yours"), 3)
     assert page.locator(".try-it-similar li").count() == 6
+    # Rating one of them leaves the row under the hand.
+    title, near = real.train_.titles(film)[0], page.locator(".try-it-similar input").nth(3)
+    place = [row[0] for row in listed(page)].index(title)
+    press(near, 0.5)
+    assert near.evaluate("e => e === document.activeElement")
+    assert [row[0] for row in listed(page)].index(title) == place
+    assert len(listed(page)) == 10
+    assert page.locator(".try-it-yours > ul > li").count() == 6
 
 
 @pytest.mark.browser
@@ -403,7 +425,7 @@ def test_broken_storage_is_dropped_with_a_message(visit, folder_page, stored, wo
     rate(page, "Toy Story (1995)", 5)
     assert len(listed(page)) == 10
     assert page.title() == "x" and page.locator("img").count() == 0
-    page.reload()  # what was wrong is gone for good
+    reload(page)  # what was wrong is gone for good
     assert messages(page) == ""
     assert page.locator(".try-it-yours li").count() == kept + 1
 

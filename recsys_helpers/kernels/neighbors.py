@@ -454,3 +454,36 @@ def predict(
                 out_used[pairs[p]] = found
             for t in range(start, end):
                 dense[column_indices[t]] = np.nan
+
+
+@njit(nogil=True, cache=True)
+def predict_for(own, deviations, codes, values, n_neighbors, out, out_used):
+    """The same for every row and one new column, serially, so that several threads of a server may call it.
+
+    Parameters
+    ----------
+    own, deviations : ndarray of int32 and float32, shape (l,)
+        Rows that the column has, and the values z to average.
+    codes, values : ndarray of int32 and float32, shape (n, K)
+        The graph.
+    n_neighbors : int
+        Neighbors to use at most.
+    out, out_used : ndarray of float64 and int32, shape (n,)
+        As in `predict`.
+    """
+    n, n_kept = codes.shape
+    dense = np.full(n, np.nan, np.float32)
+    dense[own] = deviations
+    for row in range(n):
+        top, bottom, found = 0.0, 0.0, 0
+        for at in range(n_kept):
+            other = codes[row, at]
+            if other < 0 or found == n_neighbors:
+                break
+            z = dense[other]
+            if not np.isnan(z):
+                top += np.float64(values[row, at]) * z
+                bottom += np.float64(values[row, at])
+                found += 1
+        out[row] = top / bottom if found else 0.0
+        out_used[row] = found

@@ -67,7 +67,7 @@
   let shown = STEP;
   let ratingsShown = 2 * STEP;
   let firstSuggestion = 0;
-  let pinned = null; // a recommended film that is being rated where it stands: it stays until the focus leaves
+  let pinned = null; // a recommended film in whose row somebody rates: it stays until the focus leaves
   let storageWorks = true;
 
   function load(text) {
@@ -290,8 +290,9 @@
         exclude: (film) => film === pinned || ratings.has(film) || hidden.has(film),
       })
       : [];
-    more.hidden = found.length <= shown;
-    const films = found.slice(0, shown);
+    const places = shown - (pinned !== null && !ratings.has(pinned) ? 1 : 0);
+    more.hidden = found.length <= places;
+    const films = found.slice(0, places);
     if (pinned !== null && rows.has(pinned)) {
       const at = Array.from(rows.keys()).indexOf(pinned);
       films.splice(at, 0, { film: pinned, score: engine.scores(model, person || engine.foldIn(model, []))[pinned] });
@@ -369,9 +370,7 @@
 
   function rate(film, value, event) {
     const origin = event && event.target.closest(".try-it-recommendations > li");
-    const inPlace = origin && Number(origin.dataset.film) === film;
-    if (inPlace) pinned = film;
-    else if (pinned !== film) pinned = null;
+    pinned = origin ? Number(origin.dataset.film) : null;
     if (value) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
     else ratings.delete(film);
     for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) showValue(box);
