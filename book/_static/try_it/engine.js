@@ -217,27 +217,32 @@
     return count;
   }
 
+  const LONGEST = 40; // letters of a word in a query
+  const rows = Array.from({ length: 3 }, () => new Uint8Array(LONGEST + 8));
+
   // Fewest edits (replace, drop, add, swap neighbors) that make `token` a beginning of `word`; > limit: limit + 1.
   function prefixDistance(token, word, limit) {
     const columns = Math.min(word.length, token.length + limit);
-    let before = null;
-    let above = Array.from({ length: columns + 1 }, (_, j) => j);
+    let [before, above, row] = rows;
+    for (let j = 0; j <= columns; j++) above[j] = j;
     for (let i = 1; i <= token.length; i++) {
-      const row = [i];
-      let least = i;
+      const letter = token.charCodeAt(i - 1);
+      let least = (row[0] = i);
       for (let j = 1; j <= columns; j++) {
-        const cost = token[i - 1] === word[j - 1] ? 0 : 1;
-        row[j] = Math.min(above[j - 1] + cost, above[j] + 1, row[j - 1] + 1);
-        if (i > 1 && j > 1 && token[i - 1] === word[j - 2] && token[i - 2] === word[j - 1]) {
-          row[j] = Math.min(row[j], before[j - 2] + 1);
+        const other = word.charCodeAt(j - 1);
+        let edits = Math.min(above[j - 1] + (letter === other ? 0 : 1), above[j] + 1, row[j - 1] + 1);
+        if (i > 1 && j > 1 && letter === word.charCodeAt(j - 2) && token.charCodeAt(i - 2) === other) {
+          edits = Math.min(edits, before[j - 2] + 1);
         }
-        least = Math.min(least, row[j]);
+        row[j] = edits;
+        least = Math.min(least, edits);
       }
       if (least > limit) return limit + 1;
-      before = above;
-      above = row;
+      [before, above, row] = [above, row, before];
     }
-    return Math.min(...above, limit + 1);
+    let least = limit + 1;
+    for (let j = 0; j <= columns; j++) least = Math.min(least, above[j]);
+    return least;
   }
 
   // A function (query, limit) -> films. Forgives accents, articles, word order, missing spaces and typing errors,
@@ -292,7 +297,7 @@
 
     const quality = new Float32Array(model.n);
     return function search(query, limit = 8) {
-      let tokens = words(String(query)).slice(0, 12).map((word) => word.slice(0, 40));
+      let tokens = words(String(query)).slice(0, 12).map((word) => word.slice(0, LONGEST));
       const telling = tokens.filter((word) => !ARTICLES.has(word));
       if (telling.length) tokens = telling;
       if (!tokens.length) return [];
