@@ -61,6 +61,7 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	$(BIN)/python benchmarks/loading.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
 	.venv-bench/bin/python benchmarks/neighbors.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
 
 # ---- housekeeping -----------------------------------------------------------
 

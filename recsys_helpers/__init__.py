@@ -21,14 +21,17 @@ _HOME = {
     "ItemKNN": "neighbors",
     "UserKNN": "neighbors",
     "FunkSVD": "svd",
+    "ImputedSVD": "svd",
+    "PureSVD": "svd",
     "SVDpp": "svd",
+    "NMF": "nmf",
     "rmse": "metrics",
     "mae": "metrics",
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "baselines", "datasets", "evaluation", "gradient", "metrics", "neighbors", "plots", "ratings",
-    "splits", "svd",
+    "als", "baselines", "datasets", "evaluation", "factors", "gradient", "linalg", "metrics", "neighbors", "nmf",
+    "plots", "ratings", "splits", "svd",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])

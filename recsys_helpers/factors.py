@@ -31,6 +31,19 @@ class FactorModel(Recommender):
         )  # fmt: skip
         return out
 
+    def _products_or_biases(self, users, items, known):
+        """Bare products p_u . q_i for the pairs that are known, mean + b_u + b_i for the others."""
+        out = self.mean_ + np.where(users >= 0, self.user_bias_[users], 0.0)
+        out += np.where(items >= 0, self.item_bias_[items], 0.0)
+        products = np.empty(int(known.sum()))
+        score_pairs(
+            _read_only(users[known]), _read_only(items[known]), 0.0,
+            self.user_factors_, np.zeros_like(self.user_bias_),
+            self.item_factors_, np.zeros_like(self.item_bias_), products,
+        )  # fmt: skip
+        out[known] = products
+        return out
+
     def _score_codes(self, user):
         return self._scores(self.user_factors_[user], self.user_bias_[user])
 

@@ -132,3 +132,21 @@ def svdpp_epoch(users, items, values, seen, mean, p, b_user, q, b_item, y, rate,
         y[seen[u]] += rate * (e * norm * old - reg * y[seen[u]])
         errors.append(e)
     return np.array(errors)
+
+
+# ---- non-negative factorization ---------------------------------------------------
+
+
+def nmf_sweep(ratings, p, q, reg):
+    """All users' coordinates one by one, each set to the lowest point of its parabola, then all films'."""
+    table = np.full(ratings.shape, np.nan)
+    table[ratings.user_codes, ratings.item_codes] = ratings.values
+    p, q = p.copy(), q.copy()
+    for rows, own, other in ((table, p, q), (table.T, q, p)):
+        for row, r in enumerate(rows):
+            seen = ~np.isnan(r)
+            for f in range(own.shape[1]):
+                rest = r[seen] - other[seen] @ own[row] + other[seen, f] * own[row, f]
+                square = np.sum(other[seen, f] ** 2) + reg * seen.sum()
+                own[row, f] = max(0.0, np.sum(rest * other[seen, f]) / square) if square > 0 else own[row, f]
+    return p, q

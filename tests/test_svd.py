@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS
+from recsys_helpers import BiasedALS, BiasModel
 from recsys_helpers.kernels.als import lanes
 from recsys_helpers.kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
-from recsys_helpers.svd import FunkSVD, SVDpp, _padded
+from recsys_helpers.svd import FunkSVD, ImputedSVD, PureSVD, SVDpp, _padded
 
 EXACT = dict(dtype="float64", verbose=False)
 
@@ -280,3 +280,119 @@ def test_factors_are_found_again():
         assert np.abs(model.predict(test) - value[~seen]).max() < 0.4
         assert (model.recommend(4, n=3)["movieId"] % 2 == 0).all()
         assert (model.similar_items(3, n=5)["movieId"] % 2 == 1).all()
+
+
+# ---- of a filled matrix -------------------------------------------------------------
+
+
+def fill_of(ratings, fill, damping):
+    """The fill for every cell, from the definitions; the baseline from its own class."""
+    table = np.full(ratings.shape, np.nan)
+    table[ratings.user_codes, ratings.item_codes] = ratings.values
+    if fill == "baseline":
+        model = BiasModel(damping, damping).fit(ratings)
+        return table, model.mean_ + model.user_bias_[:, None] + model.item_bias_
+    mean = np.nanmean(table) if fill != "zero" else 0.0
+    guess = np.full(ratings.shape, mean)
+    for axis, name in ((1, "user"), (0, "item")):
+        if fill == name:
+            total, count = np.nansum(table - mean, axis=axis), np.sum(~np.isnan(table), axis=axis)
+            guess += np.expand_dims(total / (count + damping), axis)
+    return table, guess
+
+
+@pytest.mark.parametrize("fill", ["baseline", "user", "item", "mean", "zero"])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("k", [1, 6])
+def test_imputed_svd_is_the_best_approximation_of_the_filled_matrix(medium, fill, center, k):
+    model = ImputedSVD(k, fill, center=center, damping=2.0, tol=1e-13, dtype="float64").fit(medium)
+    table, guess = fill_of(medium, fill, 2.0)
+    filled = np.where(np.isnan(table), guess, table)
+    left, values, right = np.linalg.svd(filled - guess if center else filled, full_matrices=False)
+    best = (left[:, :k] * values[:k]) @ right[:k]
+    np.testing.assert_allclose(model.singular_values_, values[:k], rtol=1e-9)
+    everything = pd.DataFrame(
+        [(u, i) for u in medium.user_ids for i in medium.item_ids], columns=["userId", "movieId"]
+    )
+    expected = best + guess if center else best
+    np.testing.assert_allclose(model.predict(everything), expected.ravel(), atol=1e-6)
+    np.testing.assert_allclose(model.item_factors_.T @ model.item_factors_, np.eye(k), atol=1e-10)
+
+
+def test_float32_is_close_to_float64(medium):
+    for center in (True, False):
+        one, two = (ImputedSVD(5, center=center, dtype=t).fit(medium) for t in ("float32", "float64"))
+        np.testing.assert_allclose(one.singular_values_, two.singular_values_, rtol=1e-5)
+        np.testing.assert_allclose(one.predict(medium), two.predict(medium), atol=1e-3)
+
+
+def test_full_rank_gives_the_ratings_back(medium):
+    model = ImputedSVD(min(medium.shape), dtype="float64").fit(medium)
+    np.testing.assert_allclose(model.predict(medium), medium.values, atol=1e-9)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_unknown_users_and_films_get_the_fill(medium, center):
+    model = ImputedSVD(4, center=center).fit(medium)
+    user, film = medium.user_ids[2], medium.item_ids[2]
+    pairs = pd.DataFrame({"userId": [user, 999, 999], "movieId": [999_999, film, 999_999]})
+    expected = [model.mean_ + model.user_bias_[2], model.mean_ + model.item_bias_[2], model.mean_]
+    np.testing.assert_allclose(model.predict(pairs), expected, rtol=1e-6)
+
+
+def test_pure_svd_is_the_svd_with_zeros(medium):
+    table = np.zeros(medium.shape)
+    table[medium.user_codes, medium.item_codes] = medium.values
+    model = PureSVD(5, tol=1e-13, dtype="float64").fit(medium)
+    left, values, right = np.linalg.svd(table, full_matrices=False)
+    scores = (left[:, :5] * values[:5]) @ right[:5]
+    np.testing.assert_allclose(model.predict(medium), scores[medium.user_codes, medium.item_codes], atol=1e-6)
+    np.testing.assert_allclose(scores, table @ right[:5].T @ right[:5], atol=1e-9)
+    unrated = np.where(table[7] > 0, -np.inf, scores[7])
+    best = model.recommend(medium.user_ids[7], n=4)
+    assert best["movieId"].tolist() == medium.item_ids[np.argsort(-unrated)[:4]].tolist()
+    assert model.predict(pd.DataFrame({"userId": [999], "movieId": [5]})).tolist() == [0.0]
+    assert clone(PureSVD(7)).get_params()["n_factors"] == 7 and "fill" not in PureSVD().get_params()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PureSVD(4, dtype="float64"),
+        ImputedSVD(4, "item", dtype="float64"),
+        ImputedSVD(4, "item", center=False, dtype="float64"),
+        ImputedSVD(4, "mean", center=False, dtype="float64"),
+    ],
+)
+def test_fold_in_of_a_training_user_gives_that_users_scores(medium, model):
+    """Projecting a row of the filled matrix on the right vectors gives the left ones back."""
+    model.fit(medium)
+    new = model.fold_in(medium[medium.user_codes == 9].to_frame())
+    np.testing.assert_allclose(new.factors, model.user_factors_[9], atol=1e-7)
+    pd.testing.assert_frame_equal(new.recommend(5), model.recommend(medium.user_ids[9], n=5))
+    told = new.explain(medium.item_ids[3])
+    prediction = new.predict([medium.item_ids[3]])[0]
+    assert told.attrs["baseline"] + told["contribution"].sum() == pytest.approx(prediction, rel=1e-9)
+
+
+def test_imputed_svd_repeats_itself(medium):
+    one, same, other = (ImputedSVD(4, random_state=s).fit(medium) for s in (0, 0, 1))
+    assert one.user_factors_.tobytes() == same.user_factors_.tobytes()
+    np.testing.assert_allclose(other.predict(medium), one.predict(medium), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_factors": 0}, "n_factors: got 0"),
+        ({"n_factors": 5}, "n_factors: got 5; expected at most 4"),
+        ({"fill": "median"}, "fill: got 'median'"),
+        ({"damping": -1}, "damping: got -1"),
+        ({"tol": -1}, "tol: got -1"),
+        ({"dtype": "int8"}, "dtype: got 'int8'"),
+        ({"n_threads": 0}, "n_threads: got 0"),
+    ],
+)
+def test_bad_parameters_of_imputed_svd(toy, options, message):
+    with pytest.raises(ValueError, match=message):
+        ImputedSVD(**({"n_factors": 2} | options)).fit(toy)
