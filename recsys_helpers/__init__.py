@@ -30,8 +30,8 @@ _HOME = {
     "mse": "metrics",
 }
 _MODULES = (
-    "als", "baselines", "datasets", "evaluation", "factors", "gradient", "linalg", "metrics", "neighbors", "nmf",
-    "plots", "ratings", "splits", "svd",
+    "als", "baselines", "datasets", "evaluation", "factors", "gradient", "linalg", "metrics", "neighbors",
+    "nmf", "plots", "ratings", "splits", "svd",
 )  # fmt: skip
 
 __all__ = sorted([*_HOME, *_MODULES])
