@@ -46,26 +46,21 @@ SHAPES = {
 # Surprise's own defaults, for both sides.
 RATE, REG, SCALE = 0.005, 0.02, 0.1
 RANK_SVDS = 50
-# Part: list of (contender, shape, rank, few epochs, more epochs, most rounds).
+# Part: list of (contender, shape, ranks, few epochs, more epochs, most rounds).
 PLAN = {
-    "surprise": [
-        (name, "ml1m", rank, 1, epochs, 3)
-        for rank in (20, 100)
-        for name, epochs in (("ours-user", 11), ("ours-shuffled", 11), ("surprise", 11))
-    ],
-    "svdpp": [
-        ("ours-svdpp", "ml100k", 20, 1, 4, 3),
-        ("surprise-svdpp", "ml100k", 20, 1, 4, 3),
-        ("ours-svdpp", "ml1m", 20, 1, 4, 3),
-        ("surprise-svdpp", "ml1m", 20, 1, 2, 1),
-    ],
+    "surprise": [(name, "ml1m", (20, 100), 1, 11, 3) for name in ("ours-user", "ours-shuffled", "surprise")],
     "libmf": [
-        (name, "ml1m", rank, 2, 22, 3)
-        for rank in (20, 64, 100)
+        (name, shape, ranks, *epochs)
+        for shape, ranks, *epochs in (("ml1m", (20, 64, 100), 2, 22, 3), ("32m", (64,), 1, 3, 1))
         for name in ("ours-user", "ours-shuffled", "libmf")
-    ]
-    + [(name, "32m", 64, 1, 3, 1) for name in ("ours-user", "ours-shuffled", "libmf")],
-    "svds": [("ours-svds", "32m", RANK_SVDS, 0, 1, 2), ("scipy-svds", "32m", RANK_SVDS, 0, 1, 1)],
+    ],
+    "svds": [("ours-svds", "32m", (RANK_SVDS,), 0, 1, 2), ("scipy-svds", "32m", (RANK_SVDS,), 0, 1, 1)],
+    "svdpp": [
+        ("ours-svdpp", "ml100k", (20,), 1, 3, 3),
+        ("surprise-svdpp", "ml100k", (20,), 1, 3, 2),
+        ("ours-svdpp", "ml1m", (20,), 1, 2, 3),
+        ("surprise-svdpp", "ml1m", (20,), 1, 2, 1),
+    ],
 }
 
 
@@ -226,27 +221,29 @@ MAKERS = {
 # ---- one process, one contender -------------------------------------------------
 
 
-def measure(name, shape, rank, few, more):
+def measure(name, shape, ranks, few, more):
     import numpy as np
 
     def load(shape):
         return [np.load(TMP / f"{shape}-{part}.npy") for part in ("users", "items", "values")]
 
     if name.startswith("ours"):
-        MAKERS[name]("ml100k", min(rank, 20), load("ml100k"))(1)()  # compiles
-    fit = MAKERS[name](shape, rank, load(shape))
-    cpu, wall = [], []
-    for epochs in (few, more):
-        start = time.process_time(), time.perf_counter()
-        facts = fit(epochs)
-        cpu.append(time.process_time() - start[0])
-        wall.append(time.perf_counter() - start[1])
-    return {
-        "cpu": (cpu[1] - cpu[0]) / (more - few),
-        "wall": (wall[1] - wall[0]) / (more - few),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        **facts(),
-    }
+        MAKERS[name]("ml100k", 8, load("ml100k"))(1)()  # compiles
+    data, out = load(shape), {}
+    for rank in ranks:
+        fit, cpu, wall = MAKERS[name](shape, rank, data), [], []
+        for epochs in (few, more):
+            start = time.process_time(), time.perf_counter()
+            facts = fit(epochs)
+            cpu.append(time.process_time() - start[0])
+            wall.append(time.perf_counter() - start[1])
+        out[rank] = {
+            "cpu": (cpu[1] - cpu[0]) / (more - few),
+            "wall": (wall[1] - wall[0]) / (more - few),
+            "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            **facts(),
+        }
+    return out
 
 
 def child(name, *arguments):
@@ -257,7 +254,7 @@ def child(name, *arguments):
     command = [python, __file__, "--measure", name, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=HERE.parent)
     if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+        return {"message": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -278,19 +275,18 @@ def run_part(part, rounds, save):
     make_data("ml100k")
     runs, missing = {}, {}
     for turn in range(rounds):
-        for name, shape, rank, few, more, most in PLAN[part]:
-            key = name, shape, rank
+        for name, shape, ranks, few, more, most in PLAN[part]:
             if turn >= most or name in missing:
                 continue
             make_data(shape)
-            result = child(name, shape, rank, few, more)
-            shown = {k: v for k, v in result.items() if k != "singular_values"}
-            print(f"round {turn + 1} {part} {key}: {json.dumps(shown)}", flush=True)
-            if "error" in result and "cpu" not in result:
-                missing[name] = result["error"]
-                continue
-            result |= {"load_average": round(os.getloadavg()[0], 1)}
-            runs.setdefault(key, []).append(result)
+            results = child(name, shape, ",".join(map(str, ranks)), few, more)
+            if "message" in results:
+                missing[name] = results["message"]
+            for rank in ranks if "message" not in results else ():
+                result = results[str(rank)] | {"load_average": round(os.getloadavg()[0], 1)}
+                runs.setdefault((name, shape, rank), []).append(result)
+                shown = {k: v for k, v in result.items() if k != "singular_values"}
+                print(f"round {turn + 1} {part} {name} {shape} {rank}: {json.dumps(shown)}", flush=True)
             save(summary(runs, missing))
 
 
@@ -357,8 +353,9 @@ def main():
     parser.add_argument("--measure", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        name, shape, *numbers = options.measure
-        print("\n" + json.dumps(measure(name, shape, *map(int, numbers))))
+        name, shape, ranks, few, more = options.measure
+        ranks = [int(rank) for rank in ranks.split(",")]
+        print("\n" + json.dumps(measure(name, shape, ranks, int(few), int(more))))
         return
     unknown = set(options.parts) - set(PLAN)
     if unknown:
