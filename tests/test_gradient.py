@@ -248,7 +248,8 @@ def test_the_result_is_the_same_in_another_process_on_one_core(medium, tmp_path)
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "ratings.csv")],
-        capture_output=True, text=True, check=True, env=os.environ | {"NUMBA_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     assert done.stderr == ""
     assert done.stdout.strip() == hashlib.sha256(model.user_factors_.tobytes()).hexdigest()
