@@ -7,9 +7,10 @@ Parts
 
 surprise   FunkSVD and scikit-surprise's SVD on synthetic ratings of MovieLens-1M's shape: same
            start, epochs, learning rate and penalty; CPU seconds of an epoch, and test RMSE
-svdpp      SVDpp and scikit-surprise's SVDpp, likewise; Surprise's takes minutes on MovieLens-1M's
-           shape, so the accuracy is compared on that of MovieLens-100K, and a single epoch on the other
-libmf      FunkSVD and libmf in one thread, CPU seconds of an epoch
+libmf      FunkSVD and libmf in one thread on that shape, CPU seconds of an epoch
+libmf32m   the same on 32 million ratings
+svdpp      SVDpp and scikit-surprise's SVDpp on the shape of MovieLens-100K, as in part surprise
+svdpp1m    the same on MovieLens-1M's shape, one epoch, as Surprise's takes minutes there
 svds       the 50 largest singular values of 32 million ratings: PureSVD's search, and
            scipy.sparse.linalg.svds on the same sparse matrix
 
@@ -47,20 +48,14 @@ SHAPES = {
 RATE, REG, SCALE = 0.005, 0.02, 0.1
 RANK_SVDS = 50
 # Part: list of (contender, shape, ranks, few epochs, more epochs, most rounds).
+FUNK = ("ours-user", "ours-shuffled")
 PLAN = {
-    "surprise": [(name, "ml1m", (20, 100), 1, 11, 3) for name in ("ours-user", "ours-shuffled", "surprise")],
-    "libmf": [
-        (name, shape, ranks, *epochs)
-        for shape, ranks, *epochs in (("ml1m", (20, 64, 100), 2, 22, 3), ("32m", (64,), 1, 3, 1))
-        for name in ("ours-user", "ours-shuffled", "libmf")
-    ],
-    "svds": [("ours-svds", "32m", (RANK_SVDS,), 0, 1, 2), ("scipy-svds", "32m", (RANK_SVDS,), 0, 1, 1)],
-    "svdpp": [
-        ("ours-svdpp", "ml100k", (20,), 1, 3, 3),
-        ("surprise-svdpp", "ml100k", (20,), 1, 3, 2),
-        ("ours-svdpp", "ml1m", (20,), 1, 2, 3),
-        ("surprise-svdpp", "ml1m", (20,), 1, 2, 1),
-    ],
+    "surprise": [(name, "ml1m", (20, 100), 1, 11, 3) for name in (*FUNK, "surprise")],
+    "libmf": [(name, "ml1m", (20, 64, 100), 2, 22, 3) for name in (*FUNK, "libmf")],
+    "libmf32m": [(name, "32m", (64,), 1, 3, 1) for name in (*FUNK, "libmf")],
+    "svdpp": [(name, "ml100k", (20,), 1, 3, 2) for name in ("ours-svdpp", "surprise-svdpp")],
+    "svdpp1m": [(name, "ml1m", (20,), 1, 2, 1) for name in ("ours-svdpp", "surprise-svdpp")],
+    "svds": [(name, "32m", (RANK_SVDS,), 0, 1, 1) for name in ("ours-svds", "scipy-svds")],
 }
 
 
