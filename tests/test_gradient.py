@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +16,6 @@ from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, FunkSVD, GradientMF, Ratings
 from recsys_helpers.gradient import Parameters, _deal, _start, objective
-
-jax = pytest.importorskip("jax")
-pytest.importorskip("optax")
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 
