@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +16,6 @@ from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, FunkSVD, GradientMF, Ratings
 from recsys_helpers.gradient import Parameters, _deal, _start, objective
-
-jax = pytest.importorskip("jax")
-pytest.importorskip("optax")
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 
@@ -248,7 +246,8 @@ def test_the_result_is_the_same_in_another_process_on_one_core(medium, tmp_path)
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "ratings.csv")],
-        capture_output=True, text=True, check=True, env=os.environ | {"NUMBA_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=True,
+        env=os.environ | {"NUMBA_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     assert done.stderr == ""
     assert done.stdout.strip() == hashlib.sha256(model.user_factors_.tobytes()).hexdigest()
