@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pandas as pd
-from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.linalg import eigh, eigh_tridiagonal, eigvalsh_tridiagonal
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -32,10 +32,16 @@ CHUNK_WORK = 4e6
 FAILURE = 1e-10
 # Lanczos steps that the bound may take: at first, and after its leading vectors were set apart.
 LANCZOS_STEPS = 120, 300
-# New directions that a step may add to the factors, at most.
-NEW_DIRECTIONS = 32
-# Conjugate gradient steps between two certificates.
-INNER_STEPS = 20
+# New directions that are offered to the factors: those of squares of singular values above this share of
+# lambda's, as together with the factors they may exceed it; and at most how many.
+NEAR, NEW_DIRECTIONS = 0.98, 32
+# Most conjugate gradient steps between two certificates, and the least factor by which the gradient falls.
+INNER_STEPS = 12
+LEAST_REDUCTION = 0.1
+# Proximal steps after them.
+PROXIMAL_STEPS = 2
+# How much larger than necessary the bound of a spectral norm may make the gap, close to the end and far off.
+SLACK, FAR_SLACK = 0.1, 0.5
 # From this relative gap on the steps are taken in float64.
 SINGLE_UNTIL = 1e-5
 
@@ -677,36 +683,42 @@ class _Spectrum:
 
     def leading(self, e, threshold, max_rank):
         """Singular triplets of E above a threshold, by randomized subspace iteration."""
-        width = min(32, self.size, max_rank)
+        single, q = e.astype(np.float32), np.zeros((self.size, 0), np.float32)
+        largest = min(self.size, max_rank)
+        width = min(32, largest)
         while True:
-            q = (self.rated * self.rng.standard_normal((self.size, width))).astype(np.float32)
-            for _ in range(3):
-                gram, image = self._block(e.astype(np.float32), q)
-                q = np.linalg.qr(gram)[0]
-            gram, image = self._block(e, q.astype(np.float64))
-            w, s, zt = np.linalg.svd(image, full_matrices=False)
-            if s[-1] <= threshold or width in (self.size, max_rank):
+            # One iteration tells whether the subspace is wide enough.
+            more = self.rated * self.rng.standard_normal((self.size, width - q.shape[1]))
+            q = np.linalg.qr(self._block(single, np.hstack([q, more.astype(np.float32)]))[0])[0]
+            gram, image = self._block(single, q)
+            least = eigh(image.T @ image, eigvals_only=True, subset_by_index=(0, 0))[0]
+            if least <= threshold**2 or width == largest:
                 break
-            width = min(2 * width, self.size, max_rank)
+            width = min(width * 8 // 5, largest)
+        q = np.linalg.qr(self._block(single, np.linalg.qr(gram)[0])[0])[0]
+        # Orthonormal to the last digit, as the certificate takes the singular values at their word.
+        q = np.linalg.qr(q.astype(np.float64))[0]
+        w, s, zt = np.linalg.svd(self._block(e, q)[1], full_matrices=False)
         keep = s > threshold
-        left, right = w[:, keep], (q.astype(np.float64) @ zt.T)[:, keep]
+        left, right = w[:, keep], (q @ zt.T)[:, keep]
         return (right, s[keep], left) if self.turned else (left, s[keep], right)
 
-    def bounds(self, e, basis, floor, tol):
-        """Bounds (low, high) of sigma(E), and directions beside `basis` whose singular value is above `floor`.
+    def bounds(self, e, basis, tol, certify):
+        """Bounds (low, high) of sigma(E), and directions beside `basis` to offer to the factors.
 
-        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side, and `floor` is lambda.
-        Lanczos iterations go on until more of them could not lower the bound by what matters for a gap of
-        tol, or, where sigma is well above lambda, beside the distance between the two. Where the
-        norm outside the basis comes close to lambda, the leading vectors found there are set apart, and
-        what remains is bounded again.
+        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side, and `certify` tells the
+        certificate that follows from a bound. Lanczos iterations go on until its gap is at most tol, or until
+        more of them could not make it much smaller. Where the norm outside the basis comes close to lambda,
+        the leading vectors found there are set apart, and what remains is bounded again.
         """
+        floor = self.problem.lam
         matrix = csr_array((e, self.problem.indices, self.problem.indptr), shape=self.problem.shape)
         if self.turned:
             matrix = matrix.T
 
         def enough(high, least):
-            return high <= max(least, floor) * (1 + 0.1 * max(tol, least / floor - 1))
+            reached, possible = certify(high).gap, certify(least).gap
+            return reached <= max(tol, possible * (1 + (SLACK if possible <= 4 * tol else FAR_SLACK)))
 
         span, new, high = basis, None, np.inf
         for steps in LANCZOS_STEPS:
@@ -720,12 +732,14 @@ class _Spectrum:
             high = min(high, bound)
             if new is None:
                 low = np.sqrt(max(head, values[0]))
-                new = vectors[:, : min(int(np.sum(values > floor**2)), NEW_DIRECTIONS)]
+                new = vectors[:, : min(int(np.sum(values > NEAR * floor**2)), NEW_DIRECTIONS)]
             if enough(high, least):
                 break
             # A vector set apart lowers what remains; one that has not converged adds to the coupling.
             apart = [
-                _two_by_two(max(head, values[0]), np.hypot(coupling, np.linalg.norm(last[:count])), values[count])
+                _two_by_two(
+                    max(head, values[0]), np.hypot(coupling, np.linalg.norm(last[:count])), values[count]
+                )
                 for count in range(len(values) // 2)
             ]
             count = int(np.argmin(apart)) if apart else 0
@@ -755,24 +769,34 @@ class _Spectrum:
             found[j] = x
             y = back @ (matrix @ x)
             alphas.append(float(x @ y))
+            before = np.linalg.norm(y)
             for _ in range(2):
                 y -= span @ (span.T @ y)
                 y -= found[: j + 1].T @ (found[: j + 1] @ y)
-            beta = float(np.linalg.norm(y))
+                beta = float(np.linalg.norm(y))
+                if beta > 0.1 * before:  # otherwise what is left has lost digits, and is cleaned again
+                    break
             # A space without a way out, or all there is, holds no more than what was found.
             exhausted = j + 1 == room or beta <= 1e-14 * max(head, alphas[0])
             share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
             if exhausted or j + 1 == steps or (share < 0.5 and (j + 1) % 10 == 0):
-                values, w = eigh_tridiagonal(alphas, betas) if j else (np.array(alphas), np.ones((1, 1)))
-                top = max(values[-1], 0.0)
+                top = _tridiagonal_top(alphas, betas)
                 least = np.sqrt(_two_by_two(head, coupling, top))
                 high = np.sqrt(_two_by_two(head, coupling, top / (1 - share))) if share < 1 else np.inf
                 if exhausted or j + 1 == steps or enough(high, least):
                     break
             betas.append(beta)
             x = y / beta
+        values, w = eigh_tridiagonal(alphas, betas) if j else (np.array(alphas), np.ones((1, 1)))
         order = slice(None, None, -1)
         return high, least, values[order], found[: j + 1].T @ w[:, order], beta * np.abs(w[-1, order])
+
+
+def _tridiagonal_top(diagonal, beside):
+    if len(diagonal) == 1:
+        return max(diagonal[0], 0.0)
+    at = (len(diagonal) - 1,) * 2
+    return max(float(eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=at)[0]), 0.0)
 
 
 def _top_eigenvalue(gram):
@@ -817,18 +841,16 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
     m, n = problem.shape
     lam, largest = problem.lam, min(m, n) if max_rank is None else min(m, n, max_rank)
     spectrum = _Spectrum(problem, np.random.default_rng(random_state))
-    root_p, root_q = np.sqrt(problem.p)[:, None], np.sqrt(problem.q)[:, None]
     if start is None:
-        u, v, mean, b, c = np.zeros((m, 0)), np.zeros((n, 0)), 0.0, np.zeros(m), np.zeros(n)
+        mean, b, c = 0.0, np.zeros(m), np.zeros(n)
         if problem.extra:
-            mean, b, c = _only_biases(problem)
+            mean, b, c = _only_biases(problem, 1e-6)
             mean -= problem.fixed_mean
         e = problem.y - mean - _biases(problem, b, c)
         left, s, right = spectrum.leading(_spread(problem, e), lam, largest)
-        length = np.sqrt(np.maximum(s - lam, 0.1 * lam))
-        u, v = left * length / root_p, right * length / root_q
+        x = left, np.maximum(s - lam, 0.1 * lam), right
     else:
-        u, v = (np.asarray(x, np.float64) for x in (start.user_factors, start.item_factors))
+        x = _balance(problem, start.user_factors, start.item_factors)
         mean, b, c = 0.0, np.zeros(m), np.zeros(n)
         if problem.extra:
             mean, b, c = start.mean - problem.fixed_mean, start.user_bias, start.item_bias
@@ -836,42 +858,47 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
     history, steps, dtype, stuck = [], 0, np.dtype(np.float32), 0
     with tqdm(desc=label, delay=2, leave=False, disable=not verbose, unit=" steps") as bar:
         while True:
-            left, s, right = _balance(root_p * u, root_q * v)
-            length = np.sqrt(s)
-            u, v = left * length / root_p, right * length / root_q
-            e = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-            if problem.free_mean:
-                shift = e.mean()
-                mean += shift
-                e -= shift
-            e_spread = _spread(problem, e)
-            basis = right if not spectrum.turned else left
-            _, high, new = spectrum.bounds(e_spread, basis, lam, tol)
-            certificate = _certify(problem, e, s, b, c, high)
-            history.append(
-                {
-                    "seconds": time.perf_counter() - began,
-                    **certificate._asdict(),
-                    "rank": len(s),
-                    "steps": steps,
-                }
-            )
+            e, mean = _residual(problem, x, mean, b, c)
+            basis = x[0] if spectrum.turned else x[2]
+            certify = _certifier(problem, e, x[1], b, c)
+            _, high, new = spectrum.bounds(_spread(problem, e), basis, tol, certify)
+            certificate = certify(high)
+            row = {"seconds": time.perf_counter() - began, **certificate._asdict()}
+            history.append(row | {"rank": len(x[1]), "steps": steps})
             if monitor is not None:
-                history[-1]["validation_rmse"] = monitor(u, v, mean + problem.fixed_mean, b, c)
-            bar.set_postfix(gap=f"{certificate.gap:.1e}", rank=len(s))
+                state = (*_factors(problem, x), mean + problem.fixed_mean, b, c)
+                history[-1]["validation_rmse"] = monitor(*state)
+            bar.set_postfix(gap=f"{certificate.gap:.1e}", rank=len(x[1]))
             if certificate.gap <= tol or steps >= max_iter or stuck > 1:
                 break
             if certificate.gap <= SINGLE_UNTIL or stuck:
                 dtype = np.dtype(np.float64)
-            u, v = _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c)
-            descent = _Descent(problem, u, v, mean, b, c, dtype)
-            taken = descent.run(min(INNER_STEPS, max_iter - steps))
+            if new.shape[1] or not steps:
+                x = _adapt(problem, e, x, _extended(problem, spectrum, e, x, new, largest), mean, b, c)
+            descent = _Descent(problem, *_factors(problem, x), mean, b, c, dtype)
+            # The gap falls about as the gradient does.
+            reduction = np.clip(tol / certificate.gap / 2, LEAST_REDUCTION, 0.5)
+            taken = descent.run(min(INNER_STEPS, max_iter - steps), reduction)
             mean, (u, v, b, c) = descent.mean, descent.factors()
+            x = _balance(problem, u, v)
+            # In factors a small singular value moves slowly; a step in X itself moves it at full speed.
+            for _ in range(PROXIMAL_STEPS):
+                e, mean = _residual(problem, x, mean, b, c)
+                x = _adapt(problem, e, x, x, mean, b, c)
             steps += max(taken, 1)
             stuck = 0 if taken else stuck + 1
             bar.update(taken)
+    u, v = _factors(problem, x)
     result = Completion(
-        u, v, s, mean + problem.fixed_mean, b, c, certificate, pd.DataFrame(history), certificate.gap <= tol
+        u,
+        v,
+        x[1],
+        mean + problem.fixed_mean,
+        b,
+        c,
+        certificate,
+        pd.DataFrame(history),
+        certificate.gap <= tol,
     )
     return result, history
 
@@ -884,18 +911,36 @@ def _spread(problem, e):
     return e if problem.spread is None else e * problem.spread
 
 
-def _balance(u, v):
-    """Singular value decomposition of u v', columns of zero dropped; O((m + n) k^2)."""
+def _balance(problem, u, v):
+    """Singular value decomposition (left, s, right) of the weighted u v', zeros dropped; O((m + n) k^2)."""
+    left, right = np.sqrt(problem.p)[:, None] * u, np.sqrt(problem.q)[:, None] * v
     if u.shape[1] == 0:
-        return u, np.zeros(0), v
-    (qu, ru), (qv, rv) = np.linalg.qr(u), np.linalg.qr(v)
+        return left, np.zeros(0), right
+    (left, ru), (right, rv) = np.linalg.qr(left), np.linalg.qr(right)
     w, s, zt = np.linalg.svd(ru @ rv.T)
     keep = s > 1e-14 * s[0]
-    return qu @ w[:, keep], s[keep], qv @ zt[keep].T
+    return left @ w[:, keep], s[keep], right @ zt[keep].T
 
 
-def _certify(problem, e, s, b, c, sigma):
-    """Primal and dual value, in float64; see `complete`."""
+def _factors(problem, x):
+    """Balanced factors u, v of the decomposition x = (left, s, right)."""
+    left, s, right = x
+    length = np.sqrt(s)
+    return left * length / np.sqrt(problem.p)[:, None], right * length / np.sqrt(problem.q)[:, None]
+
+
+def _residual(problem, x, mean, b, c):
+    """Residual in float64, and the mean, which is set to its best value where it is free."""
+    e = problem.residual(*problem.extend(*_factors(problem, x), b, c, np.float64), mean)
+    if problem.free_mean:
+        shift = e.mean()
+        mean += shift
+        e -= shift
+    return e, mean
+
+
+def _certifier(problem, e, s, b, c):
+    """The certificate as a function of an upper bound of the spectral norm; see `complete`."""
     penalty = problem.lam * s.sum()
     theta_square = square = float(e @ e)
     y = problem.y
@@ -908,61 +953,68 @@ def _certify(problem, e, s, b, c, sigma):
         theta_square += sum(x @ x for x in sums) / problem.bias_reg
         if problem.free_mean:
             y = y - y.mean()
-    primal = square / 2 + penalty
+    primal = float(square / 2 + penalty)
     product = float(e @ y)
-    scale = 0.0
-    if theta_square > 0:
-        scale = min(max(product / theta_square, 0.0), problem.lam / sigma if sigma > 0 else np.inf)
-    dual = scale * product - scale**2 / 2 * theta_square
-    return Certificate(primal, dual, max(primal - dual, 0.0) / primal if primal > 0 else 0.0)
+
+    def certificate(sigma):
+        scale = 0.0
+        if theta_square > 0:
+            scale = min(max(product / theta_square, 0.0), problem.lam / sigma if sigma > 0 else np.inf)
+        dual = float(scale * product - scale**2 / 2 * theta_square)
+        return Certificate(primal, dual, max(primal - dual, 0.0) / primal if primal > 0 else 0.0)
+
+    return certificate
 
 
-def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
-    """One proximal step on the span of the factors and of new directions: the rank rises or falls.
+def _extended(problem, spectrum, e, x, new, largest):
+    """x with new directions of the smaller side, and their images, at singular value 0."""
+    left, s, right = x
+    new = np.ascontiguousarray(new[:, : max(largest - len(s), 0)])
+    if new.shape[1] == 0:
+        return x
+    spread = _spread(problem, e)
+    if spectrum.turned:
+        right = np.hstack([right, _orthonormal(problem.times_transposed(spread, new), right)])
+        left = np.hstack([left, new])
+    else:
+        left = np.hstack([left, _orthonormal(problem.times(spread, new), left)])
+        right = np.hstack([right, new])
+    return left, np.append(s, np.zeros(new.shape[1])), right
+
+
+def _adapt(problem, e, before, x, mean, b, c):
+    """One proximal step on the span of x, which is `before` or more: the rank rises or falls.
 
     X + t E is soft-thresholded at t lambda. Without weights t = 1 never raises the objective; with them t is
     lowered until it does not.
     """
+    left, s, right = x
+    if len(s) == 0:
+        return x
     spread = _spread(problem, e)
-    new = new[:, : max(largest - len(s), 0)]
-    if new.shape[1]:
-        if spectrum.turned:
-            left = np.hstack([left, new])
-            right = np.hstack(
-                [right, _orthonormal(problem.times_transposed(spread, np.ascontiguousarray(new)), right)]
-            )
-        else:
-            right = np.hstack([right, new])
-            left = np.hstack([left, _orthonormal(problem.times(spread, np.ascontiguousarray(new)), left)])
-    if left.shape[1] == 0:
-        return left, right
     core = left.T @ problem.times(spread, np.ascontiguousarray(right))
-    old = np.zeros(left.shape[1])
-    old[: len(s)] = s
     if not problem.weighted:
-        return _threshold(problem, left, right, old, core, 1.0)[:2]
+        return _threshold(x, core, problem.lam, 1.0)
     # Columns that a penalty of lambda pushes out, judged by the slope and the curvature along each.
     curve = np.sum(left**2 * problem.times(problem.spread**2, np.ascontiguousarray(right**2)), axis=0)
-    kept = ~((old > 0) & (old * curve / 2 < problem.lam - np.diag(core)))
-    before = e @ e / 2 + problem.lam * s.sum()
+    kept = ~((s > 0) & (s * curve / 2 < problem.lam - np.diag(core)))
+    part, core = (left[:, kept], s[kept], right[:, kept]), core[np.ix_(kept, kept)]
+    objective = e @ e / 2 + problem.lam * s.sum()
     for step in (1.0, 0.25, 0.06, 0.015, 0.0):
-        core_kept = core[np.ix_(kept, kept)]
-        u, v, values = _threshold(problem, left[:, kept], right[:, kept], old[kept], core_kept, step)
-        error = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-        if error @ error / 2 + problem.lam * values.sum() <= before:
-            return u, v
-    return _threshold(problem, left, right, old, core, 0.0)[:2]
+        moved = _threshold(part, core, problem.lam, step)
+        error, _ = _residual(problem, moved, mean, b, c)
+        if error @ error / 2 + problem.lam * moved[1].sum() <= objective:
+            return moved
+    return before
 
 
-def _threshold(problem, left, right, s, core, step):
-    """Factors and singular values of left (diag(s) + step core) right', soft-thresholded at step lambda."""
+def _threshold(x, core, lam, step):
+    """left (diag(s) + step core) right', its singular values soft-thresholded at step lam."""
+    left, s, right = x
     w, values, zt = np.linalg.svd(np.diag(s) + step * core)
-    values = values - step * problem.lam
+    values = values - step * lam
     keep = values > 0
-    length = np.sqrt(values[keep])
-    u = (left @ w[:, keep]) * length / np.sqrt(problem.p)[:, None]
-    v = (right @ zt[keep].T) * length / np.sqrt(problem.q)[:, None]
-    return u, v, values[keep]
+    return left @ w[:, keep], values[keep], right @ zt[keep].T
 
 
 # ---- the model --------------------------------------------------------------------
@@ -1326,13 +1378,13 @@ def _score(users, items, mean, user_factors, user_bias, item_factors, item_bias,
     score_pairs(users, items, mean, user_factors, user_bias, item_factors, item_bias, out)
 
 
-def _only_biases(problem):
+def _only_biases(problem, reduction=1e-13):
     """Mean and biases alone: the problem with X = 0, a ridge regression."""
     m, n = problem.shape
     descent = _Descent(
         problem, np.zeros((m, 0)), np.zeros((n, 0)), 0.0, np.zeros(m), np.zeros(n), np.dtype(np.float64)
     )
-    descent.run(500, 1e-13)
+    descent.run(500, reduction)
     _, _, b, c = descent.factors()
     return descent.mean + problem.fixed_mean, b, c
 
