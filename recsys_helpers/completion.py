@@ -34,8 +34,11 @@ FAILURE = 1e-10
 LANCZOS_STEPS = 120, 300
 # New directions that a step may add to the factors, at most.
 NEW_DIRECTIONS = 32
-# Conjugate gradient steps between two certificates.
-INNER_STEPS = 20
+# Most conjugate gradient steps between two certificates, and the least factor by which the gradient falls.
+INNER_STEPS = 40
+LEAST_REDUCTION = 0.1
+# How loose the bound of a spectral norm may be, relative to what is missing.
+SLACK = 0.3
 # From this relative gap on the steps are taken in float64.
 SINGLE_UNTIL = 1e-5
 
@@ -706,7 +709,7 @@ class _Spectrum:
             matrix = matrix.T
 
         def enough(high, least):
-            return high <= max(least, floor) * (1 + 0.1 * max(tol, least / floor - 1))
+            return high <= max(least, floor) * (1 + SLACK * max(tol, least / floor - 1))
 
         span, new, high = basis, None, np.inf
         for steps in LANCZOS_STEPS:
@@ -865,7 +868,9 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
                 dtype = np.dtype(np.float64)
             u, v = _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c)
             descent = _Descent(problem, u, v, mean, b, c, dtype)
-            taken = descent.run(min(INNER_STEPS, max_iter - steps))
+            # The gap falls about as the gradient does.
+            reduction = np.clip(tol / certificate.gap / 2, LEAST_REDUCTION, 0.5)
+            taken = descent.run(min(INNER_STEPS, max_iter - steps), reduction)
             mean, (u, v, b, c) = descent.mean, descent.factors()
             steps += max(taken, 1)
             stuck = 0 if taken else stuck + 1
