@@ -32,11 +32,14 @@ CHUNK_WORK = 4e6
 FAILURE = 1e-10
 # Lanczos steps that the bound may take: at first, and after its leading vectors were set apart.
 LANCZOS_STEPS = 120, 300
-# New directions that a step may add to the factors, at most.
-NEW_DIRECTIONS = 32
+# New directions that are offered to the factors: those of squares of singular values above this share of
+# lambda's, as together with the factors they may exceed it; and at most how many.
+NEAR, NEW_DIRECTIONS = 0.98, 32
 # Most conjugate gradient steps between two certificates, and the least factor by which the gradient falls.
-INNER_STEPS = 40
+INNER_STEPS = 12
 LEAST_REDUCTION = 0.1
+# Proximal steps after them.
+PROXIMAL_STEPS = 2
 # How loose the bound of a spectral norm may be, relative to what is missing.
 SLACK = 0.3
 # From this relative gap on the steps are taken in float64.
@@ -684,15 +687,17 @@ class _Spectrum:
         while True:
             q = (self.rated * self.rng.standard_normal((self.size, width))).astype(np.float32)
             for _ in range(3):
-                gram, image = self._block(e.astype(np.float32), q)
+                gram, _ = self._block(e.astype(np.float32), q)
                 q = np.linalg.qr(gram)[0]
-            gram, image = self._block(e, q.astype(np.float64))
+            # Orthonormal to the last digit, as the certificate takes the singular values at their word.
+            q = np.linalg.qr(q.astype(np.float64))[0]
+            _, image = self._block(e, q)
             w, s, zt = np.linalg.svd(image, full_matrices=False)
             if s[-1] <= threshold or width in (self.size, max_rank):
                 break
             width = min(2 * width, self.size, max_rank)
         keep = s > threshold
-        left, right = w[:, keep], (q.astype(np.float64) @ zt.T)[:, keep]
+        left, right = w[:, keep], (q @ zt.T)[:, keep]
         return (right, s[keep], left) if self.turned else (left, s[keep], right)
 
     def bounds(self, e, basis, floor, tol):
@@ -723,12 +728,14 @@ class _Spectrum:
             high = min(high, bound)
             if new is None:
                 low = np.sqrt(max(head, values[0]))
-                new = vectors[:, : min(int(np.sum(values > floor**2)), NEW_DIRECTIONS)]
+                new = vectors[:, : min(int(np.sum(values > NEAR * floor**2)), NEW_DIRECTIONS)]
             if enough(high, least):
                 break
             # A vector set apart lowers what remains; one that has not converged adds to the coupling.
             apart = [
-                _two_by_two(max(head, values[0]), np.hypot(coupling, np.linalg.norm(last[:count])), values[count])
+                _two_by_two(
+                    max(head, values[0]), np.hypot(coupling, np.linalg.norm(last[:count])), values[count]
+                )
                 for count in range(len(values) // 2)
             ]
             count = int(np.argmin(apart)) if apart else 0
@@ -820,18 +827,16 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
     m, n = problem.shape
     lam, largest = problem.lam, min(m, n) if max_rank is None else min(m, n, max_rank)
     spectrum = _Spectrum(problem, np.random.default_rng(random_state))
-    root_p, root_q = np.sqrt(problem.p)[:, None], np.sqrt(problem.q)[:, None]
     if start is None:
-        u, v, mean, b, c = np.zeros((m, 0)), np.zeros((n, 0)), 0.0, np.zeros(m), np.zeros(n)
+        mean, b, c = 0.0, np.zeros(m), np.zeros(n)
         if problem.extra:
             mean, b, c = _only_biases(problem)
             mean -= problem.fixed_mean
         e = problem.y - mean - _biases(problem, b, c)
         left, s, right = spectrum.leading(_spread(problem, e), lam, largest)
-        length = np.sqrt(np.maximum(s - lam, 0.1 * lam))
-        u, v = left * length / root_p, right * length / root_q
+        x = left, np.maximum(s - lam, 0.1 * lam), right
     else:
-        u, v = (np.asarray(x, np.float64) for x in (start.user_factors, start.item_factors))
+        x = _balance(problem, start.user_factors, start.item_factors)
         mean, b, c = 0.0, np.zeros(m), np.zeros(n)
         if problem.extra:
             mean, b, c = start.mean - problem.fixed_mean, start.user_bias, start.item_bias
@@ -839,44 +844,46 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
     history, steps, dtype, stuck = [], 0, np.dtype(np.float32), 0
     with tqdm(desc=label, delay=2, leave=False, disable=not verbose, unit=" steps") as bar:
         while True:
-            left, s, right = _balance(root_p * u, root_q * v)
-            length = np.sqrt(s)
-            u, v = left * length / root_p, right * length / root_q
-            e = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-            if problem.free_mean:
-                shift = e.mean()
-                mean += shift
-                e -= shift
-            e_spread = _spread(problem, e)
-            basis = right if not spectrum.turned else left
-            _, high, new = spectrum.bounds(e_spread, basis, lam, tol)
-            certificate = _certify(problem, e, s, b, c, high)
-            history.append(
-                {
-                    "seconds": time.perf_counter() - began,
-                    **certificate._asdict(),
-                    "rank": len(s),
-                    "steps": steps,
-                }
-            )
+            e, mean = _residual(problem, x, mean, b, c)
+            basis = x[0] if spectrum.turned else x[2]
+            _, high, new = spectrum.bounds(_spread(problem, e), basis, lam, tol)
+            certificate = _certify(problem, e, x[1], b, c, high)
+            row = {"seconds": time.perf_counter() - began, **certificate._asdict()}
+            history.append(row | {"rank": len(x[1]), "steps": steps})
             if monitor is not None:
-                history[-1]["validation_rmse"] = monitor(u, v, mean + problem.fixed_mean, b, c)
-            bar.set_postfix(gap=f"{certificate.gap:.1e}", rank=len(s))
+                state = (*_factors(problem, x), mean + problem.fixed_mean, b, c)
+                history[-1]["validation_rmse"] = monitor(*state)
+            bar.set_postfix(gap=f"{certificate.gap:.1e}", rank=len(x[1]))
             if certificate.gap <= tol or steps >= max_iter or stuck > 1:
                 break
             if certificate.gap <= SINGLE_UNTIL or stuck:
                 dtype = np.dtype(np.float64)
-            u, v = _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c)
-            descent = _Descent(problem, u, v, mean, b, c, dtype)
+            if new.shape[1] or not steps:
+                x = _adapt(problem, e, x, _extended(problem, spectrum, e, x, new, largest), mean, b, c)
+            descent = _Descent(problem, *_factors(problem, x), mean, b, c, dtype)
             # The gap falls about as the gradient does.
             reduction = np.clip(tol / certificate.gap / 2, LEAST_REDUCTION, 0.5)
             taken = descent.run(min(INNER_STEPS, max_iter - steps), reduction)
             mean, (u, v, b, c) = descent.mean, descent.factors()
+            x = _balance(problem, u, v)
+            # In factors a small singular value moves slowly; a step in X itself moves it at full speed.
+            for _ in range(PROXIMAL_STEPS):
+                e, mean = _residual(problem, x, mean, b, c)
+                x = _adapt(problem, e, x, x, mean, b, c)
             steps += max(taken, 1)
             stuck = 0 if taken else stuck + 1
             bar.update(taken)
+    u, v = _factors(problem, x)
     result = Completion(
-        u, v, s, mean + problem.fixed_mean, b, c, certificate, pd.DataFrame(history), certificate.gap <= tol
+        u,
+        v,
+        x[1],
+        mean + problem.fixed_mean,
+        b,
+        c,
+        certificate,
+        pd.DataFrame(history),
+        certificate.gap <= tol,
     )
     return result, history
 
@@ -889,14 +896,32 @@ def _spread(problem, e):
     return e if problem.spread is None else e * problem.spread
 
 
-def _balance(u, v):
-    """Singular value decomposition of u v', columns of zero dropped; O((m + n) k^2)."""
+def _balance(problem, u, v):
+    """Singular value decomposition (left, s, right) of the weighted u v', zeros dropped; O((m + n) k^2)."""
+    left, right = np.sqrt(problem.p)[:, None] * u, np.sqrt(problem.q)[:, None] * v
     if u.shape[1] == 0:
-        return u, np.zeros(0), v
-    (qu, ru), (qv, rv) = np.linalg.qr(u), np.linalg.qr(v)
+        return left, np.zeros(0), right
+    (left, ru), (right, rv) = np.linalg.qr(left), np.linalg.qr(right)
     w, s, zt = np.linalg.svd(ru @ rv.T)
     keep = s > 1e-14 * s[0]
-    return qu @ w[:, keep], s[keep], qv @ zt[keep].T
+    return left @ w[:, keep], s[keep], right @ zt[keep].T
+
+
+def _factors(problem, x):
+    """Balanced factors u, v of the decomposition x = (left, s, right)."""
+    left, s, right = x
+    length = np.sqrt(s)
+    return left * length / np.sqrt(problem.p)[:, None], right * length / np.sqrt(problem.q)[:, None]
+
+
+def _residual(problem, x, mean, b, c):
+    """Residual in float64, and the mean, which is set to its best value where it is free."""
+    e = problem.residual(*problem.extend(*_factors(problem, x), b, c, np.float64), mean)
+    if problem.free_mean:
+        shift = e.mean()
+        mean += shift
+        e -= shift
+    return e, mean
 
 
 def _certify(problem, e, s, b, c, sigma):
@@ -922,52 +947,55 @@ def _certify(problem, e, s, b, c, sigma):
     return Certificate(primal, dual, max(primal - dual, 0.0) / primal if primal > 0 else 0.0)
 
 
-def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
-    """One proximal step on the span of the factors and of new directions: the rank rises or falls.
+def _extended(problem, spectrum, e, x, new, largest):
+    """x with new directions of the smaller side, and their images, at singular value 0."""
+    left, s, right = x
+    new = np.ascontiguousarray(new[:, : max(largest - len(s), 0)])
+    if new.shape[1] == 0:
+        return x
+    spread = _spread(problem, e)
+    if spectrum.turned:
+        right = np.hstack([right, _orthonormal(problem.times_transposed(spread, new), right)])
+        left = np.hstack([left, new])
+    else:
+        left = np.hstack([left, _orthonormal(problem.times(spread, new), left)])
+        right = np.hstack([right, new])
+    return left, np.append(s, np.zeros(new.shape[1])), right
+
+
+def _adapt(problem, e, before, x, mean, b, c):
+    """One proximal step on the span of x, which is `before` or more: the rank rises or falls.
 
     X + t E is soft-thresholded at t lambda. Without weights t = 1 never raises the objective; with them t is
     lowered until it does not.
     """
+    left, s, right = x
+    if len(s) == 0:
+        return x
     spread = _spread(problem, e)
-    new = new[:, : max(largest - len(s), 0)]
-    if new.shape[1]:
-        if spectrum.turned:
-            left = np.hstack([left, new])
-            right = np.hstack(
-                [right, _orthonormal(problem.times_transposed(spread, np.ascontiguousarray(new)), right)]
-            )
-        else:
-            right = np.hstack([right, new])
-            left = np.hstack([left, _orthonormal(problem.times(spread, np.ascontiguousarray(new)), left)])
-    if left.shape[1] == 0:
-        return left, right
     core = left.T @ problem.times(spread, np.ascontiguousarray(right))
-    old = np.zeros(left.shape[1])
-    old[: len(s)] = s
     if not problem.weighted:
-        return _threshold(problem, left, right, old, core, 1.0)[:2]
+        return _threshold(x, core, problem.lam, 1.0)
     # Columns that a penalty of lambda pushes out, judged by the slope and the curvature along each.
     curve = np.sum(left**2 * problem.times(problem.spread**2, np.ascontiguousarray(right**2)), axis=0)
-    kept = ~((old > 0) & (old * curve / 2 < problem.lam - np.diag(core)))
-    before = e @ e / 2 + problem.lam * s.sum()
+    kept = ~((s > 0) & (s * curve / 2 < problem.lam - np.diag(core)))
+    part, core = (left[:, kept], s[kept], right[:, kept]), core[np.ix_(kept, kept)]
+    objective = e @ e / 2 + problem.lam * s.sum()
     for step in (1.0, 0.25, 0.06, 0.015, 0.0):
-        core_kept = core[np.ix_(kept, kept)]
-        u, v, values = _threshold(problem, left[:, kept], right[:, kept], old[kept], core_kept, step)
-        error = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-        if error @ error / 2 + problem.lam * values.sum() <= before:
-            return u, v
-    return _threshold(problem, left, right, old, core, 0.0)[:2]
+        moved = _threshold(part, core, problem.lam, step)
+        error, _ = _residual(problem, moved, mean, b, c)
+        if error @ error / 2 + problem.lam * moved[1].sum() <= objective:
+            return moved
+    return before
 
 
-def _threshold(problem, left, right, s, core, step):
-    """Factors and singular values of left (diag(s) + step core) right', soft-thresholded at step lambda."""
+def _threshold(x, core, lam, step):
+    """left (diag(s) + step core) right', its singular values soft-thresholded at step lam."""
+    left, s, right = x
     w, values, zt = np.linalg.svd(np.diag(s) + step * core)
-    values = values - step * problem.lam
+    values = values - step * lam
     keep = values > 0
-    length = np.sqrt(values[keep])
-    u = (left @ w[:, keep]) * length / np.sqrt(problem.p)[:, None]
-    v = (right @ zt[keep].T) * length / np.sqrt(problem.q)[:, None]
-    return u, v, values[keep]
+    return left @ w[:, keep], values[keep], right @ zt[keep].T
 
 
 # ---- the model --------------------------------------------------------------------

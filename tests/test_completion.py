@@ -193,7 +193,7 @@ def quiet(*arguments, **options):
         return complete(*arguments, **options)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     m=st.integers(2, 14),
