@@ -194,9 +194,10 @@ def soft_impute_als(ratings, lam, gap, limit=300.0):
         right, kept = v @ rt.T, s > 0
         left, s, right = left[:, kept], s[kept], right[:, kept]
         e = problem.y - problem.sampled(left * s, np.ascontiguousarray(right))
-        basis = left if spectrum.turned else right
-        _, high, *_ = spectrum.bounds(e, np.ascontiguousarray(basis), lam, gap)
-        reached = package._certify(problem, e, s, np.zeros(m), np.zeros(n), high).gap
+        basis = np.ascontiguousarray(left if spectrum.turned else right)
+        certify = package._certifier(problem, e, s, np.zeros(m), np.zeros(n))
+        _, high, _ = spectrum.bounds(e, basis, gap, certify)
+        reached = certify(high).gap
     problem.close()
     return {"wall": total_wall, "cpu": total_cpu, "gap": reached, "rank": int(kept.sum()), "steps": steps}
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pandas as pd
-from scipy.linalg import eigh, eigh_tridiagonal
+from scipy.linalg import eigh, eigh_tridiagonal, eigvalsh_tridiagonal
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -40,8 +40,8 @@ INNER_STEPS = 12
 LEAST_REDUCTION = 0.1
 # Proximal steps after them.
 PROXIMAL_STEPS = 2
-# How loose the bound of a spectral norm may be, relative to what is missing.
-SLACK = 0.3
+# How much larger than necessary the bound of a spectral norm may make the gap, close to the end and far off.
+SLACK, FAR_SLACK = 0.1, 0.5
 # From this relative gap on the steps are taken in float64.
 SINGLE_UNTIL = 1e-5
 
@@ -683,38 +683,42 @@ class _Spectrum:
 
     def leading(self, e, threshold, max_rank):
         """Singular triplets of E above a threshold, by randomized subspace iteration."""
-        width = min(32, self.size, max_rank)
+        single, q = e.astype(np.float32), np.zeros((self.size, 0), np.float32)
+        largest = min(self.size, max_rank)
+        width = min(32, largest)
         while True:
-            q = (self.rated * self.rng.standard_normal((self.size, width))).astype(np.float32)
-            for _ in range(3):
-                gram, _ = self._block(e.astype(np.float32), q)
-                q = np.linalg.qr(gram)[0]
-            # Orthonormal to the last digit, as the certificate takes the singular values at their word.
-            q = np.linalg.qr(q.astype(np.float64))[0]
-            _, image = self._block(e, q)
-            w, s, zt = np.linalg.svd(image, full_matrices=False)
-            if s[-1] <= threshold or width in (self.size, max_rank):
+            # One iteration tells whether the subspace is wide enough.
+            more = self.rated * self.rng.standard_normal((self.size, width - q.shape[1]))
+            q = np.linalg.qr(self._block(single, np.hstack([q, more.astype(np.float32)]))[0])[0]
+            gram, image = self._block(single, q)
+            least = eigh(image.T @ image, eigvals_only=True, subset_by_index=(0, 0))[0]
+            if least <= threshold**2 or width == largest:
                 break
-            width = min(2 * width, self.size, max_rank)
+            width = min(width * 8 // 5, largest)
+        q = np.linalg.qr(self._block(single, np.linalg.qr(gram)[0])[0])[0]
+        # Orthonormal to the last digit, as the certificate takes the singular values at their word.
+        q = np.linalg.qr(q.astype(np.float64))[0]
+        w, s, zt = np.linalg.svd(self._block(e, q)[1], full_matrices=False)
         keep = s > threshold
         left, right = w[:, keep], (q @ zt.T)[:, keep]
         return (right, s[keep], left) if self.turned else (left, s[keep], right)
 
-    def bounds(self, e, basis, floor, tol):
-        """Bounds (low, high) of sigma(E), and directions beside `basis` whose singular value is above `floor`.
+    def bounds(self, e, basis, tol, certify):
+        """Bounds (low, high) of sigma(E), and directions beside `basis` to offer to the factors.
 
-        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side, and `floor` is lambda.
-        Lanczos iterations go on until more of them could not lower the bound by what matters for a gap of
-        tol, or, where sigma is well above lambda, beside the distance between the two. Where the
-        norm outside the basis comes close to lambda, the leading vectors found there are set apart, and
-        what remains is bounded again.
+        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side, and `certify` tells the
+        certificate that follows from a bound. Lanczos iterations go on until its gap is at most tol, or until
+        more of them could not make it much smaller. Where the norm outside the basis comes close to lambda,
+        the leading vectors found there are set apart, and what remains is bounded again.
         """
+        floor = self.problem.lam
         matrix = csr_array((e, self.problem.indices, self.problem.indptr), shape=self.problem.shape)
         if self.turned:
             matrix = matrix.T
 
         def enough(high, least):
-            return high <= max(least, floor) * (1 + SLACK * max(tol, least / floor - 1))
+            reached, possible = certify(high).gap, certify(least).gap
+            return reached <= max(tol, possible * (1 + (SLACK if possible <= 4 * tol else FAR_SLACK)))
 
         span, new, high = basis, None, np.inf
         for steps in LANCZOS_STEPS:
@@ -765,24 +769,34 @@ class _Spectrum:
             found[j] = x
             y = back @ (matrix @ x)
             alphas.append(float(x @ y))
+            before = np.linalg.norm(y)
             for _ in range(2):
                 y -= span @ (span.T @ y)
                 y -= found[: j + 1].T @ (found[: j + 1] @ y)
-            beta = float(np.linalg.norm(y))
+                beta = float(np.linalg.norm(y))
+                if beta > 0.1 * before:  # otherwise what is left has lost digits, and is cleaned again
+                    break
             # A space without a way out, or all there is, holds no more than what was found.
             exhausted = j + 1 == room or beta <= 1e-14 * max(head, alphas[0])
             share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
             if exhausted or j + 1 == steps or (share < 0.5 and (j + 1) % 10 == 0):
-                values, w = eigh_tridiagonal(alphas, betas) if j else (np.array(alphas), np.ones((1, 1)))
-                top = max(values[-1], 0.0)
+                top = _tridiagonal_top(alphas, betas)
                 least = np.sqrt(_two_by_two(head, coupling, top))
                 high = np.sqrt(_two_by_two(head, coupling, top / (1 - share))) if share < 1 else np.inf
                 if exhausted or j + 1 == steps or enough(high, least):
                     break
             betas.append(beta)
             x = y / beta
+        values, w = eigh_tridiagonal(alphas, betas) if j else (np.array(alphas), np.ones((1, 1)))
         order = slice(None, None, -1)
         return high, least, values[order], found[: j + 1].T @ w[:, order], beta * np.abs(w[-1, order])
+
+
+def _tridiagonal_top(diagonal, beside):
+    if len(diagonal) == 1:
+        return max(diagonal[0], 0.0)
+    at = (len(diagonal) - 1,) * 2
+    return max(float(eigvalsh_tridiagonal(diagonal, beside, select="i", select_range=at)[0]), 0.0)
 
 
 def _top_eigenvalue(gram):
@@ -830,7 +844,7 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
     if start is None:
         mean, b, c = 0.0, np.zeros(m), np.zeros(n)
         if problem.extra:
-            mean, b, c = _only_biases(problem)
+            mean, b, c = _only_biases(problem, 1e-6)
             mean -= problem.fixed_mean
         e = problem.y - mean - _biases(problem, b, c)
         left, s, right = spectrum.leading(_spread(problem, e), lam, largest)
@@ -846,8 +860,9 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
         while True:
             e, mean = _residual(problem, x, mean, b, c)
             basis = x[0] if spectrum.turned else x[2]
-            _, high, new = spectrum.bounds(_spread(problem, e), basis, lam, tol)
-            certificate = _certify(problem, e, x[1], b, c, high)
+            certify = _certifier(problem, e, x[1], b, c)
+            _, high, new = spectrum.bounds(_spread(problem, e), basis, tol, certify)
+            certificate = certify(high)
             row = {"seconds": time.perf_counter() - began, **certificate._asdict()}
             history.append(row | {"rank": len(x[1]), "steps": steps})
             if monitor is not None:
@@ -924,8 +939,8 @@ def _residual(problem, x, mean, b, c):
     return e, mean
 
 
-def _certify(problem, e, s, b, c, sigma):
-    """Primal and dual value, in float64; see `complete`."""
+def _certifier(problem, e, s, b, c):
+    """The certificate as a function of an upper bound of the spectral norm; see `complete`."""
     penalty = problem.lam * s.sum()
     theta_square = square = float(e @ e)
     y = problem.y
@@ -938,13 +953,17 @@ def _certify(problem, e, s, b, c, sigma):
         theta_square += sum(x @ x for x in sums) / problem.bias_reg
         if problem.free_mean:
             y = y - y.mean()
-    primal = square / 2 + penalty
+    primal = float(square / 2 + penalty)
     product = float(e @ y)
-    scale = 0.0
-    if theta_square > 0:
-        scale = min(max(product / theta_square, 0.0), problem.lam / sigma if sigma > 0 else np.inf)
-    dual = scale * product - scale**2 / 2 * theta_square
-    return Certificate(primal, dual, max(primal - dual, 0.0) / primal if primal > 0 else 0.0)
+
+    def certificate(sigma):
+        scale = 0.0
+        if theta_square > 0:
+            scale = min(max(product / theta_square, 0.0), problem.lam / sigma if sigma > 0 else np.inf)
+        dual = float(scale * product - scale**2 / 2 * theta_square)
+        return Certificate(primal, dual, max(primal - dual, 0.0) / primal if primal > 0 else 0.0)
+
+    return certificate
 
 
 def _extended(problem, spectrum, e, x, new, largest):
@@ -1359,13 +1378,13 @@ def _score(users, items, mean, user_factors, user_bias, item_factors, item_bias,
     score_pairs(users, items, mean, user_factors, user_bias, item_factors, item_bias, out)
 
 
-def _only_biases(problem):
+def _only_biases(problem, reduction=1e-13):
     """Mean and biases alone: the problem with X = 0, a ridge regression."""
     m, n = problem.shape
     descent = _Descent(
         problem, np.zeros((m, 0)), np.zeros((n, 0)), 0.0, np.zeros(m), np.zeros(n), np.dtype(np.float64)
     )
-    descent.run(500, 1e-13)
+    descent.run(500, reduction)
     _, _, b, c = descent.factors()
     return descent.mean + problem.fixed_mean, b, c
 

@@ -226,8 +226,8 @@ def test_the_spectral_norm_is_bounded_from_above(shape, monkeypatch):
     seen = []
     bounds = completion._Spectrum.bounds
 
-    def spy(self, e, basis, floor, tol):
-        low, high, *rest = bounds(self, e, basis, floor, tol)
+    def spy(self, e, *arguments):
+        low, high, *rest = bounds(self, e, *arguments)
         matrix = csr_array((e, self.problem.indices, self.problem.indptr), shape=self.problem.shape)
         seen.append((low, np.linalg.norm(matrix.toarray(), 2), high))
         return low, high, *rest
@@ -248,7 +248,7 @@ def test_a_large_lambda_gives_zero_and_no_gap(options):
     lam = 1.001 * np.linalg.norm(dense, 2)
     result = complete(values, rows, cols, shape, lam, tol=1e-12, **options)
     assert result.rank == 0 and not result.user_factors.size
-    assert result.certificate.gap <= 1e-14
+    assert result.certificate.gap <= 1e-12
     if not options:
         assert result.certificate.gap == 0.0
         assert not result.dense().any()
