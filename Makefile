@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SITE := _build/html/book/index.html
-MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv')
+MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv') \
+  $(wildcard benchmarks/results/*.json benchmarks/*.csv)
 
-.PHONY: help book test lab bench lock clean
+.PHONY: help book test lab bench leaderboard lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
+	@echo "make leaderboard [DATA=100k]  every model on the same splits; minutes on the embedded data"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make lock   resolve requirements.lock again"
 	@echo "make clean  remove the built book and its execution cache"
@@ -25,8 +27,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 # ---- the book ---------------------------------------------------------------
 
-# Stored results belong to the code and the data they came from: when the package, the data or a
-# version changes, all chapters run again. (A change in a chapter itself the cache notices alone.)
+# Stored results belong to the code and the data they came from: when the package, the data, a result
+# that a chapter reads, or a version changes, all chapters run again. (A change in a chapter itself the cache notices alone.)
 _build/.inputs: $(VENV)/.installed $(MADE_OF)
 	rm -rf _build/.jupyter_cache _build/.doctrees
 	@mkdir -p _build && touch $@
@@ -61,6 +63,12 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	$(BIN)/python benchmarks/loading.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
 	.venv-bench/bin/python benchmarks/neighbors.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/metrics.py
+
+# The table of chapter 6. 100k and 1m are downloaded at the first use. An interrupted run continues.
+DATA ?= latest-small
+leaderboard: $(VENV)/.installed
+	$(BIN)/python benchmarks/leaderboard.py --data $(DATA)
 
 # ---- housekeeping -----------------------------------------------------------
 
