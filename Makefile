@@ -69,6 +69,7 @@ bench: $(VENV)/.installed .venv-bench/.installed
 DATA ?= latest-small
 leaderboard: $(VENV)/.installed
 	$(BIN)/python benchmarks/leaderboard.py --data $(DATA)
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
 
 # ---- housekeeping -----------------------------------------------------------
 

@@ -81,8 +81,8 @@ class NMF(FactorModel):
 
     def __init__(
         self,
-        n_factors=8,
-        reg=0.1,
+        n_factors=16,
+        reg=0.15,
         *,
         n_sweeps=100,
         tol=1e-4,
