@@ -64,12 +64,14 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
 	.venv-bench/bin/python benchmarks/neighbors.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/metrics.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
+
+# ---- the leaderboard ---------------------------------------------------------
 
 # The table of chapter 6. 100k and 1m are downloaded at the first use. An interrupted run continues.
 DATA ?= latest-small
 leaderboard: $(VENV)/.installed
 	$(BIN)/python benchmarks/leaderboard.py --data $(DATA)
-	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
 
 # ---- housekeeping -----------------------------------------------------------
 

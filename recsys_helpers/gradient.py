@@ -256,8 +256,10 @@ class GradientMF(FactorModel):
                         batches = _deal(ratings, n_batches, dtype, rng)
                     parameters, state = epoch_of(parameters, state, batches, rates[epoch - 1], narrow)
                     self._keep(parameters)
-                    row = self._measure(ratings, check, fixed)
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        row = self._measure(ratings, check, fixed)
                     if not np.isfinite(row["objective"]):
+                        del self.train_
                         raise ValueError(
                             f"learning_rate: got {self.learning_rate!r}; the objective is no longer finite "
                             f"after epoch {epoch}; expected a smaller learning rate"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import als_objective
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, FunkSVD, GradientMF, Ratings
 from recsys_helpers.gradient import Parameters, _deal, _start, objective
@@ -420,12 +421,21 @@ def test_more_batches_than_ratings_is_one_rating_a_step(toy):
         ({"optimizer": "lbfgs"}, "optimizer: got 'lbfgs'; expected one of 'adam', 'momentum', 'sgd'"),
         ({"schedule": "linear"}, "schedule: got 'linear'"),
         ({"dtype": "float16"}, "dtype: got 'float16'"),
-        ({"optimizer": "sgd", "learning_rate": 10.0, "batch_size": None}, "got 10.0.*no longer finite"),
     ],
 )  # fmt: skip
 def test_bad_parameters(toy, options, words):
     with pytest.raises(ValueError, match=words):
         GradientMF(verbose=False, **options).fit(toy)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_is_an_error_and_leaves_no_model(toy, dtype):
+    options = dict(optimizer="sgd", schedule="constant", batch_size=None, n_epochs=500, tol=0, verbose=False)
+    model = GradientMF(2, learning_rate=0.5, dtype=dtype, **options)
+    with pytest.raises(ValueError, match="learning_rate: got 0.5; the objective is no longer finite"):
+        model.fit(toy)
+    with pytest.raises(NotFittedError):
+        model.predict(toy)
 
 
 def test_bad_data(toy):
