@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pandas as pd
-from scipy.linalg import eigh_tridiagonal
+from scipy.linalg import eigh, eigh_tridiagonal
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -28,11 +28,12 @@ FORMS = ("regularized", "equality", "weighted")
 CONE_SOLVERS = ("CLARABEL", "SCS")
 # Multiply-adds in one piece of work for a thread; fixed, so that sums do not depend on the threads.
 CHUNK_WORK = 4e6
-# Chance that the upper bound on a spectral norm does not hold, and the most Lanczos steps it may take.
+# Chance that the upper bound on a spectral norm does not hold.
 FAILURE = 1e-10
-LANCZOS_STEPS = 300
-# Directions watched beside the factors' own, from which the rank grows.
-GUARDS = 16
+# Lanczos steps that the bound may take: at first, and after its leading vectors were set apart.
+LANCZOS_STEPS = 120, 300
+# New directions that a step may add to the factors, at most.
+NEW_DIRECTIONS = 32
 # Conjugate gradient steps between two certificates.
 INNER_STEPS = 20
 # From this relative gap on the steps are taken in float64.
@@ -573,7 +574,8 @@ class _Descent:
         inverse, inverse_mean = self._inverse_diagonal(), 1 / len(self.e)
         slope_of, bend_of = np.empty_like(self.e), np.empty_like(self.e)
         direction, direction_mean = None, 0.0
-        size = first = None
+        size = first = old = None
+        old_mean = 0.0
         g, g_mean = self._gradient()
         taken = 0
         for _ in range(steps):
@@ -663,7 +665,8 @@ class _Spectrum:
         self.problem, self.rng = problem, rng
         self.turned = problem.shape[1] > problem.shape[0]
         self.size = min(problem.shape)
-        self.guards = rng.standard_normal((self.size, min(GUARDS, self.size)))
+        # Vectors are zero where a row has no ratings.
+        self.rated = np.diff(problem.indptr if self.turned else problem.t_indptr)[:, None] > 0
 
     def _block(self, e, x):
         """(E'E) x for a thin x, and E x."""
@@ -676,7 +679,7 @@ class _Spectrum:
         """Singular triplets of E above a threshold, by randomized subspace iteration."""
         width = min(32, self.size, max_rank)
         while True:
-            q = np.linalg.qr(self.rng.standard_normal((self.size, width)).astype(np.float32))[0]
+            q = (self.rated * self.rng.standard_normal((self.size, width))).astype(np.float32)
             for _ in range(3):
                 gram, image = self._block(e.astype(np.float32), q)
                 q = np.linalg.qr(gram)[0]
@@ -690,90 +693,62 @@ class _Spectrum:
         return (right, s[keep], left) if self.turned else (left, s[keep], right)
 
     def bounds(self, e, basis, floor, tol):
-        """Bounds (low, high) of sigma(E), and directions beside `basis`, with their singular values.
+        """Bounds (low, high) of sigma(E), and directions beside `basis` whose singular value is above `floor`.
 
-        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side. High is made so tight
-        that what is left matters little for a gap of tol, where sigma is at most `floor` (lambda), and
-        beside low where it is above.
+        `basis`, orthonormal of shape (N, r), spans the factors on the smaller side, and `floor` is lambda.
+        Lanczos iterations go on until more of them could not lower the bound by what matters for a gap of
+        tol, or, where sigma is well above lambda, beside the distance between the two. Where the
+        norm outside the basis comes close to lambda, the leading vectors found there are set apart, and
+        what remains is bounded again.
         """
         matrix = csr_array((e, self.problem.indices, self.problem.indptr), shape=self.problem.shape)
         if self.turned:
             matrix = matrix.T
-        room = self.size - basis.shape[1]
-        coupled, image = self._block(e, basis) if basis.shape[1] else (basis, basis)
-        guards, values = self._refine(e, basis, room)
-        keep, head, coupling = self._split(e, basis, coupled, image, guards, values)
-        whole = np.hstack([basis, guards[:, :keep]])
-        if room == keep:
-            return np.sqrt(head), np.sqrt(head + coupling), guards, values
 
-        def enough(low):
-            return max(low, floor) * (1 + 0.05 * max(tol, low / floor - 1))
+        def enough(high, least):
+            return high <= max(least, floor) * (1 + 0.1 * max(tol, least / floor - 1))
 
-        rest, high = self._lanczos(matrix, whole, head, coupling, enough)
-        return np.sqrt(max(head, rest)), high, guards, values
+        span, new, high = basis, None, np.inf
+        for steps in LANCZOS_STEPS:
+            head = coupling = 0.0
+            if span.shape[1]:
+                coupled, image = self._block(e, span)
+                head = _top_eigenvalue(image.T @ image)
+                beside = coupled - span @ (span.T @ coupled)
+                coupling = np.sqrt(_top_eigenvalue(beside.T @ beside))
+            bound, least, values, vectors, last = self._lanczos(matrix, span, head, coupling, enough, steps)
+            high = min(high, bound)
+            if new is None:
+                low = np.sqrt(max(head, values[0]))
+                new = vectors[:, : min(int(np.sum(values > floor**2)), NEW_DIRECTIONS)]
+            if enough(high, least):
+                break
+            # A vector set apart lowers what remains; one that has not converged adds to the coupling.
+            apart = [
+                _two_by_two(max(head, values[0]), np.hypot(coupling, np.linalg.norm(last[:count])), values[count])
+                for count in range(len(values) // 2)
+            ]
+            count = int(np.argmin(apart)) if apart else 0
+            if count == 0:
+                continue
+            span = np.hstack([basis, _orthonormal(vectors[:, :count], basis)])
+        return low, high, new
 
-    def _refine(self, e, basis, room):
-        """A few steps of block Krylov iteration in the complement of the basis; Ritz vectors and values."""
-        width = min(self.guards.shape[1], room)
-        if width <= 0:
-            return np.zeros((self.size, 0)), np.zeros(0)
-        x = _orthonormal(self.guards[:, :width], basis)
-        parts = [x]
-        for _ in range(min(3, max(room // width, 1)) - 1):
-            gram, _ = self._block(e, x)
-            x = _orthonormal(gram, np.hstack([basis, *parts]))
-            parts.append(x)
-        space = np.hstack(parts)
-        _, image = self._block(e, space)
-        values, w = np.linalg.eigh(image.T @ image)
-        top = np.argsort(values)[::-1][:width]
-        self.guards = space @ w[:, top]
-        return self.guards, np.sqrt(np.maximum(values[top], 0))
+    def _lanczos(self, matrix, span, head, coupling, enough, steps):
+        """Bound the norm of E from outside the span, where its Gram matrix has the norm `head`.
 
-    def _split(self, e, basis, coupled, image, guards, values):
-        """How many guards to take into the span in which the norm is computed.
-
-        Returns that number, the largest eigenvalue of the Gram matrix on the span, and the norm of its
-        coupling to the complement. A guard that is taken lowers the rest; one that has not converged adds
-        to the coupling.
+        Returns the bound on the whole norm, what it would be if the Ritz values were exact, Ritz values
+        (squares of singular values) and vectors outside the span, best first, and their residuals' norms.
         """
-        g_coupled, g_image = self._block(e, guards)
-        span, image = np.hstack([basis, guards]), np.hstack([image, g_image])
-        coupled = np.hstack([coupled, g_coupled])
-        inner = image.T @ image
-        best = None
-        r = basis.shape[1]
-        counts = range(0, guards.shape[1] + 1, 4) if guards.shape[1] else [0]
-        projected = span.T @ coupled
-        for count in counts:
-            c = r + count
-            if c == 0:
-                found = (values[0] ** 2 if len(values) else np.inf, 0, 0.0, 0.0)
-            else:
-                head = np.linalg.eigvalsh(inner[:c, :c])[-1]
-                beside = coupled[:, :c] - span[:, :c] @ projected[:c, :c]
-                coupling = np.sqrt(max(np.linalg.eigvalsh(beside.T @ beside)[-1], 0))
-                rest = (
-                    1.03 * values[count] ** 2
-                    if count < len(values)
-                    else 0.97 * values[-1] ** 2
-                    if len(values)
-                    else 0
-                )
-                found = (_two_by_two(head, coupling, rest), count, head, coupling)
-            if best is None or found[0] < best[0]:
-                best = found
-        return best[1:]
-
-    def _lanczos(self, matrix, whole, head, coupling, enough):
-        """Largest eigenvalue found in the complement of `whole`, and the upper bound on sigma."""
-        room = self.size - whole.shape[1]
-        steps = min(LANCZOS_STEPS, room)
+        room = int(self.rated.sum()) - span.shape[1]
+        if room <= 0:
+            least = np.sqrt(_two_by_two(head, coupling, 0.0))
+            return least, least, np.zeros(1), np.zeros((self.size, 1)), np.zeros(1)
+        steps = min(steps, room)
         log_chance = np.log(1.648 * np.sqrt(room) / FAILURE)
         back = matrix.T
-        x = self.rng.standard_normal(self.size)
-        x -= whole @ (whole.T @ x)
+        x = self.rated[:, 0] * self.rng.standard_normal(self.size)
+        x -= span @ (span.T @ x)
         x /= np.linalg.norm(x)
         found, alphas, betas = np.empty((steps, self.size)), [], []
         for j in range(steps):
@@ -781,27 +756,28 @@ class _Spectrum:
             y = back @ (matrix @ x)
             alphas.append(float(x @ y))
             for _ in range(2):
-                y -= whole @ (whole.T @ y)
+                y -= span @ (span.T @ y)
                 y -= found[: j + 1].T @ (found[: j + 1] @ y)
             beta = float(np.linalg.norm(y))
             # A space without a way out, or all there is, holds no more than what was found.
             exhausted = j + 1 == room or beta <= 1e-14 * max(head, alphas[0])
-            if exhausted or j + 1 == steps or (j + 1) % 10 == 0:
-                top = _tridiagonal_top(alphas, betas)
-                share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
+            share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
+            if exhausted or j + 1 == steps or (share < 0.5 and (j + 1) % 10 == 0):
+                values, w = eigh_tridiagonal(alphas, betas) if j else (np.array(alphas), np.ones((1, 1)))
+                top = max(values[-1], 0.0)
+                least = np.sqrt(_two_by_two(head, coupling, top))
                 high = np.sqrt(_two_by_two(head, coupling, top / (1 - share))) if share < 1 else np.inf
-                if exhausted or j + 1 == steps or high <= enough(np.sqrt(max(head, top))):
+                if exhausted or j + 1 == steps or enough(high, least):
                     break
             betas.append(beta)
             x = y / beta
-        return top, high
+        order = slice(None, None, -1)
+        return high, least, values[order], found[: j + 1].T @ w[:, order], beta * np.abs(w[-1, order])
 
 
-def _tridiagonal_top(alphas, betas):
-    if len(alphas) == 1:
-        return max(alphas[0], 0.0)
-    last = len(alphas) - 1
-    return max(float(eigh_tridiagonal(alphas, betas, select="i", select_range=(last, last))[0][0]), 0.0)
+def _top_eigenvalue(gram):
+    last = len(gram) - 1
+    return max(float(eigh(gram, eigvals_only=True, subset_by_index=(last, last))[0]), 0.0)
 
 
 def _two_by_two(x, coupling, y):
@@ -828,8 +804,8 @@ def _solve(problem, tol, max_iter, max_rank, start, random_state, verbose, label
             problem.close()
     if not result.converged:
         warnings.warn(
-            f"{label}: got a relative gap of {result.certificate.gap:.2g} after {history[-1]['steps']} steps; "
-            f"expected at most tol={tol:g}. Allow a larger max_iter"
+            f"{label}: got a relative gap of {result.certificate.gap:.2g} after {history[-1]['steps']} "
+            f"steps; expected at most tol={tol:g}. Allow a larger max_iter"
             + ("" if max_rank is None else ", or a larger max_rank"),
             ConvergenceWarning,
             stacklevel=stacklevel,
@@ -870,7 +846,7 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
                 e -= shift
             e_spread = _spread(problem, e)
             basis = right if not spectrum.turned else left
-            low, high, guards, values = spectrum.bounds(e_spread, basis, lam, tol)
+            _, high, new = spectrum.bounds(e_spread, basis, lam, tol)
             certificate = _certify(problem, e, s, b, c, high)
             history.append(
                 {
@@ -887,7 +863,7 @@ def _descend(problem, tol, max_iter, max_rank, start, random_state, verbose, lab
                 break
             if certificate.gap <= SINGLE_UNTIL or stuck:
                 dtype = np.dtype(np.float64)
-            u, v = _adapt(problem, spectrum, e, left, s, right, guards[:, values > lam], largest, mean, b, c)
+            u, v = _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c)
             descent = _Descent(problem, u, v, mean, b, c, dtype)
             taken = descent.run(min(INNER_STEPS, max_iter - steps))
             mean, (u, v, b, c) = descent.mean, descent.factors()
@@ -947,7 +923,6 @@ def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
     X + t E is soft-thresholded at t lambda. Without weights t = 1 never raises the objective; with them t is
     lowered until it does not.
     """
-    root_p, root_q = np.sqrt(problem.p)[:, None], np.sqrt(problem.q)[:, None]
     spread = _spread(problem, e)
     new = new[:, : max(largest - len(s), 0)]
     if new.shape[1]:
@@ -964,22 +939,30 @@ def _adapt(problem, spectrum, e, left, s, right, new, largest, mean, b, c):
     core = left.T @ problem.times(spread, np.ascontiguousarray(right))
     old = np.zeros(left.shape[1])
     old[: len(s)] = s
+    if not problem.weighted:
+        return _threshold(problem, left, right, old, core, 1.0)[:2]
+    # Columns that a penalty of lambda pushes out, judged by the slope and the curvature along each.
+    curve = np.sum(left**2 * problem.times(problem.spread**2, np.ascontiguousarray(right**2)), axis=0)
+    kept = ~((old > 0) & (old * curve / 2 < problem.lam - np.diag(core)))
     before = e @ e / 2 + problem.lam * s.sum()
-    step = 1.0
-    for _ in range(5):
-        w, values, zt = np.linalg.svd(np.diag(old) + step * core)
-        values = values - step * problem.lam
-        keep = values > 0
-        length = np.sqrt(values[keep])
-        u, v = (left @ w[:, keep]) * length / root_p, (right @ zt[keep].T) * length / root_q
-        if not problem.weighted:
-            return u, v
+    for step in (1.0, 0.25, 0.06, 0.015, 0.0):
+        core_kept = core[np.ix_(kept, kept)]
+        u, v, values = _threshold(problem, left[:, kept], right[:, kept], old[kept], core_kept, step)
         error = problem.residual(*problem.extend(u, v, b, c, np.float64), mean)
-        if error @ error / 2 + problem.lam * values[keep].sum() <= before * (1 + 1e-12):
+        if error @ error / 2 + problem.lam * values.sum() <= before:
             return u, v
-        step /= 4
-    length = np.sqrt(old)
-    return left * length / root_p, right * length / root_q
+    return _threshold(problem, left, right, old, core, 0.0)[:2]
+
+
+def _threshold(problem, left, right, s, core, step):
+    """Factors and singular values of left (diag(s) + step core) right', soft-thresholded at step lambda."""
+    w, values, zt = np.linalg.svd(np.diag(s) + step * core)
+    values = values - step * problem.lam
+    keep = values > 0
+    length = np.sqrt(values[keep])
+    u = (left @ w[:, keep]) * length / np.sqrt(problem.p)[:, None]
+    v = (right @ zt[keep].T) * length / np.sqrt(problem.q)[:, None]
+    return u, v, values[keep]
 
 
 # ---- the model --------------------------------------------------------------------
@@ -1393,7 +1376,8 @@ def _check_entries(values, rows, cols, shape):
         x = np.asarray(x)
         if x.shape != values.shape or x.dtype.kind not in "iu":
             raise ValueError(
-                f"{name}: got {x.dtype} values of shape {x.shape}; expected whole numbers of shape {values.shape}"
+                f"{name}: got {x.dtype} values of shape {x.shape}; expected whole numbers of shape "
+                f"{values.shape}"
             )
         if x.min() < 0 or x.max() >= size:
             raise ValueError(f"{name}: got values from {x.min()} to {x.max()}; expected 0 to {size - 1}")

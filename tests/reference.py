@@ -144,6 +144,8 @@ def pair_distance(codes, features):
             norm = np.linalg.norm(x) * np.linalg.norm(y)
             distances.append(1 - (x @ y / norm if norm else 0.0))
     return np.mean(distances) if distances else np.nan
+
+
 # ---- stochastic gradient descent --------------------------------------------------
 
 
@@ -191,3 +193,41 @@ def nmf_sweep(ratings, p, q, reg):
                 square = np.sum(other[seen, f] ** 2) + reg * seen.sum()
                 own[row, f] = max(0.0, np.sum(rest * other[seen, f]) / square) if square > 0 else own[row, f]
     return p, q
+
+
+# ---- matrix completion ------------------------------------------------------------
+
+
+def completion_objective(x, mean, b, c, values, rows, cols, lam, bias_reg=0.0, p=None, q=None):
+    """Objective of the regularized problem, dense; b, c and the mean are 0 without biases."""
+    p = np.ones(len(x)) if p is None else p
+    q = np.ones(x.shape[1]) if q is None else q
+    error = values - (x + mean + b[:, None] + c)[rows, cols]
+    norm = np.linalg.norm(np.sqrt(p)[:, None] * x * np.sqrt(q), "nuc")
+    return error @ error / 2 + lam * norm + bias_reg / 2 * (b @ b + c @ c)
+
+
+def completion_dual(theta, values, rows, cols, shape, lam, bias_reg=None, free_mean=True, p=None, q=None):
+    """Value of the dual problem at the dense theta, -inf where it is not feasible (to 1e-9)."""
+    p = np.ones(shape[0]) if p is None else p
+    q = np.ones(shape[1]) if q is None else q
+    at = theta[rows, cols]
+    if np.linalg.norm(theta / np.sqrt(np.outer(p, q)), 2) > lam * (1 + 1e-9):
+        return -np.inf
+    value = at @ values - at @ at / 2
+    if bias_reg is not None:
+        if free_mean and abs(at.sum()) > 1e-9 * np.abs(at).sum():
+            return -np.inf
+        value -= (np.sum(theta.sum(axis=1) ** 2) + np.sum(theta.sum(axis=0) ** 2)) / (2 * bias_reg)
+    return value
+
+
+def soft_impute(values, rows, cols, shape, lam, steps):
+    """Soft-Impute, dense: fill the gaps with X, soft-threshold the singular values, repeat."""
+    x = np.zeros(shape)
+    for _ in range(steps):
+        filled = x.copy()
+        filled[rows, cols] = values
+        u, s, vt = np.linalg.svd(filled, full_matrices=False)
+        x = u * np.maximum(s - lam, 0) @ vt
+    return x
