@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SITE := _build/html/book/index.html
-MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv')
+MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv') \
+  $(wildcard benchmarks/results/*.json benchmarks/*.csv)
 
 .PHONY: help book test lab app api bench lock clean
+.PHONY: help book test lab bench leaderboard lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
+	@echo "make leaderboard [DATA=100k]  every model on the same splits; minutes on the embedded data"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make app    rate films and get recommendations in the browser"
 	@echo "make api    the same model as an HTTP service"
@@ -27,8 +30,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 # ---- the book ---------------------------------------------------------------
 
-# Stored results belong to the code and the data they came from: when the package, the data or a
-# version changes, all chapters run again. (A change in a chapter itself the cache notices alone.)
+# Stored results belong to the code and the data they came from: when the package, the data, a result
+# that a chapter reads, or a version changes, all chapters run again. (A change in a chapter itself the cache notices alone.)
 _build/.inputs: $(VENV)/.installed $(MADE_OF)
 	rm -rf _build/.jupyter_cache _build/.doctrees
 	@mkdir -p _build && touch $@
@@ -72,7 +75,15 @@ bench: book .venv-bench/.installed
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/als.py
 	.venv-bench/bin/python benchmarks/neighbors.py
 	$(BIN)/python benchmarks/serving.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/metrics.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
+
+# ---- the leaderboard ---------------------------------------------------------
+
+# The table of chapter 6. 100k and 1m are downloaded at the first use. An interrupted run continues.
+DATA ?= latest-small
+leaderboard: $(VENV)/.installed
+	$(BIN)/python benchmarks/leaderboard.py --data $(DATA)
 
 # ---- housekeeping -----------------------------------------------------------
 

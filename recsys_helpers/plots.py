@@ -269,6 +269,7 @@ def label_points(ax, x, y, names, *, fontsize=8.5, color="#333333"):
                     textcoords="offset points", fontsize=fontsize, color=color,
                     ha="left" if dx > 0 else "right" if dx < 0 else "center",
                     va="bottom" if dy > 0 else "top" if dy < 0 else "center",
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},
                 )  # fmt: skip
                 box = label.get_window_extent().extents
                 cost = sum(_overlap(box, other) for other in taken) + step

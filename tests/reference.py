@@ -144,6 +144,8 @@ def pair_distance(codes, features):
             norm = np.linalg.norm(x) * np.linalg.norm(y)
             distances.append(1 - (x @ y / norm if norm else 0.0))
     return np.mean(distances) if distances else np.nan
+
+
 # ---- stochastic gradient descent --------------------------------------------------
 
 
@@ -191,6 +193,8 @@ def nmf_sweep(ratings, p, q, reg):
                 square = np.sum(other[seen, f] ** 2) + reg * seen.sum()
                 own[row, f] = max(0.0, np.sum(rest * other[seen, f]) / square) if square > 0 else own[row, f]
     return p, q
+
+
 # ---- matrix completion ------------------------------------------------------------
 
 

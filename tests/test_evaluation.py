@@ -1,15 +1,19 @@
+import importlib.util
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
+from recsys_helpers import BiasedALS, ItemKNN, PureSVD, Ratings, evaluation, metrics, splits
 from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
 from recsys_helpers.evaluation import model_bytes, running_comparison
 
@@ -472,3 +476,44 @@ def test_holm_lies_between_none_and_bonferroni(p):
 def test_pareto_front():
     front = evaluation.pareto_front([1, 2, 3, 2, 1], [5, 3, 4, 6, 5])
     assert front.tolist() == [True, True, False, False, True]
+
+
+# ---- the leaderboard ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def leaderboard():
+    path = Path(__file__).parents[1] / "benchmarks" / "leaderboard.py"
+    spec = importlib.util.spec_from_file_location("leaderboard", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_model_of_the_leaderboard_gets_the_same_effort(leaderboard):
+    for name, (model, settings) in leaderboard.MODELS.items():
+        if settings is None:
+            assert model.get_params() == {}, "only a model without settings may have none to try"
+            continue
+        assert len(settings) == leaderboard.SETTINGS, name
+        tried = [clone(model).set_params(**setting).get_params() for setting in settings]
+        assert all(one != other for n, one in enumerate(tried) for other in tried[:n]), name
+    for protocol, inner in (("5-fold", "random"), ("temporal", "temporal")):
+        entered = leaderboard.contestants(protocol)
+        assert list(entered) == list(leaderboard.MODELS)
+        assert {m.inner for m in entered.values() if isinstance(m, evaluation.Tuned)} == {inner}
+
+
+def test_what_the_leaderboard_keeps(leaderboard, medium):
+    tuned = evaluation.Tuned(BiasModel(), {"user_damping": [1.0, 9.0]})
+    models = {"biases": tuned, "popularity": Popularity(), "PureSVD": PureSVD(3)}
+    found = evaluation.compare(models, medium, name="5-fold", verbose=False)
+    rows, differences, folds = leaderboard.summary(found, "5-fold")
+    json.dumps([rows, differences, folds], allow_nan=False)
+    by_model = {row["model"]: row for row in rows}
+    assert by_model["PureSVD"]["rmse"] is None, "its scores are not stars"
+    mean = found.table.query("model == 'biases' and metric == 'rmse'")["value"].mean()
+    assert by_model["biases"]["rmse"] == pytest.approx(mean, rel=1e-5)
+    assert {d["leader"] for d in differences if d["metric"] == "rmse"} == {"biases"}
+    assert len(folds) == 15
+    assert folds[0]["chosen"].keys() == {"user_damping"}
