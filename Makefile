@@ -6,8 +6,7 @@ SITE := _build/html/book/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv') \
   $(wildcard benchmarks/results/*.json benchmarks/*.csv)
 
-.PHONY: help book test lab app api bench lock clean
-.PHONY: help book test lab bench leaderboard lock clean
+.PHONY: help book test lab app api bench leaderboard lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
@@ -31,7 +30,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # ---- the book ---------------------------------------------------------------
 
 # Stored results belong to the code and the data they came from: when the package, the data, a result
-# that a chapter reads, or a version changes, all chapters run again. (A change in a chapter itself the cache notices alone.)
+# that a chapter reads, or a version changes, all chapters run again. (A change in a chapter itself the
+# cache notices alone.)
 _build/.inputs: $(VENV)/.installed $(MADE_OF)
 	rm -rf _build/.jupyter_cache _build/.doctrees
 	@mkdir -p _build && touch $@
@@ -90,8 +90,8 @@ leaderboard: $(VENV)/.installed
 # One resolution for every system and every Python from 3.11 on.
 lock: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile requirements.txt pyproject.toml --extra test --extra app --extra gradient --universal --python-version 3.11 \
-	  --no-emit-package recsys-helpers --no-annotate --quiet --upgrade \
+	$(BIN)/uv pip compile requirements.txt pyproject.toml --extra test --extra app --extra gradient \
+	  --universal --python-version 3.11 --no-emit-package recsys-helpers --no-annotate --quiet --upgrade \
 	  --custom-compile-command "make lock" -o requirements.lock
 
 clean:
