@@ -118,7 +118,7 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
         From `Catalog.allowed`.
     n_reasons : int
         How many of the person's ratings are named for each film: those that speak most
-        strongly for it.
+        strongly for it, if they add a hundredth of a star.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
         film = {"movieId": movie, "title": catalog.title[movie], "score": float(scores[code]), "because": []}
         if personal:
             why = person.explain(movie)
-            why = why[why["contribution"] > 0].nlargest(n_reasons, "contribution")
+            why = why[why["contribution"] >= 0.005].nlargest(n_reasons, "contribution")
             film["because"] = [
                 {"title": catalog.title[int(m)], "rating": float(r), "contribution": float(c)}
                 for m, r, c in zip(why["movieId"], why["rating"], why["contribution"], strict=True)
