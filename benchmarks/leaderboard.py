@@ -89,8 +89,8 @@ MODELS = {
     ),
     "imputed SVD": (ImputedSVD(), grid(n_factors=[4, 8, 12, 16, 24, 32, 48, 64])),
     "PureSVD": (PureSVD(), grid(n_factors=[4, 8, 12, 16, 24, 32, 48, 80])),
-    "FunkSVD": (FunkSVD(**QUIET), grid(n_factors=[16, 64], reg=[0.08, 0.12], n_epochs=[30, 60])),
-    "SVD++": (SVDpp(**QUIET), grid(n_factors=[8, 32], reg=[0.05, 0.08], n_epochs=[30, 60])),
+    "FunkSVD": (FunkSVD(**QUIET), grid(n_factors=[32, 128], reg=[0.08, 0.12], n_epochs=[30, 60])),
+    "SVD++": (SVDpp(**QUIET), grid(n_factors=[32, 128], reg=[0.05, 0.08], n_epochs=[30, 60])),
     "NMF": (NMF(**QUIET), grid(n_factors=[8, 16], reg=[0.1, 0.15, 0.2, 0.3])),
     "ALS": (BiasedALS(32, n_sweeps=15, **QUIET), grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
     "ALS, weighted": (
