@@ -13,6 +13,7 @@ svdpp      SVDpp and scikit-surprise's SVDpp on the shape of MovieLens-100K, as 
 svdpp1m    the same on MovieLens-1M's shape, one epoch, as Surprise's takes minutes there
 svds       the 50 largest singular values of 32 million ratings: PureSVD's search, and
            scipy.sparse.linalg.svds on the same sparse matrix
+svds8m     the same on a quarter of that: half the users, half the films
 
 The peers come from the extra [bench]; they may live in another environment, whose interpreter is
 named by BENCH_PYTHON. What cannot be imported there is left out and listed.
@@ -42,6 +43,7 @@ TMP = HERE / "tmp"
 SHAPES = {
     "ml100k": (943, 1_682, 100_000),
     "ml1m": (6_040, 3_706, 1_000_000),
+    "8m": (100_474, 42_216, 8_000_000),
     "32m": (200_948, 84_432, 32_000_000),
 }
 # Surprise's own defaults, for both sides.
@@ -55,6 +57,7 @@ PLAN = {
     "libmf32m": [(name, "32m", (64,), 1, 3, 1) for name in (*FUNK, "libmf")],
     "svdpp": [(name, "ml100k", (20,), 1, 3, 2) for name in ("ours-svdpp", "surprise-svdpp")],
     "svdpp1m": [(name, "ml1m", (20,), 1, 2, 1) for name in ("ours-svdpp", "surprise-svdpp")],
+    "svds8m": [(name, "8m", (RANK_SVDS,), 0, 1, 1) for name in ("ours-svds", "scipy-svds")],
     "svds": [(name, "32m", (RANK_SVDS,), 0, 1, 1) for name in ("ours-svds", "scipy-svds")],
 }
 
