@@ -519,13 +519,7 @@ def main():
     gaps = [float(gap) for gap in options.gaps.split(",")]
     shapes = [data] if data else options.shapes.split(",")
     parts = {
-        "speed": lambda: speed(
-            data,
-            options.rounds,
-            shapes,
-            options.contenders.split(","),
-            [float(x) for x in options.gaps.split(",")],
-        ),
+        "speed": lambda: speed(data, options.rounds, shapes, options.contenders.split(","), gaps),
         "path": lambda: path(data, options.rounds),
         "cvxpy": cvxpy_part,
         "accuracy": lambda: accuracy(data),
