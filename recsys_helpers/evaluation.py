@@ -752,8 +752,9 @@ def paired_differences(users, baseline, *, metric="rmse", n_boot=2000, seed=0):
     -------
     DataFrame
         One row a model: value and its standard error value_se; difference (model minus baseline), its
-        standard error se, its 95 % interval low … high; p, the two-sided bootstrap p-value of no difference, which cannot be below
-        2 / (n_boot + 1), and p_holm, the same after `holm` over all models.
+        standard error se, its 95 % interval low … high; p, the two-sided bootstrap p-value of no
+        difference, which cannot be below 2 / (n_boot + 1), and p_holm, the same after `holm` over all
+        models.
 
     Raises
     ------
