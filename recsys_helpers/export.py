@@ -227,7 +227,8 @@ def _check_model(model):
     if not isinstance(model, BiasedALS):
         raise TypeError(f"model: got {type(model).__name__}; expected a fitted BiasedALS")
     model._check_fitted()
-    model._check_factors()
+    if model.n_factors == 0:
+        raise ValueError("n_factors: got 0; expected at least 1, as the page ranks films by their factors")
     if model.train_.scale != SCALE:
         raise ValueError(
             f"model: got one fitted to ratings from {model.train_.scale[0]:g} to {model.train_.scale[1]:g}; "
