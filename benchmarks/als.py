@@ -337,35 +337,28 @@ def threads_part(rounds):
     """How much faster two threads are than one: medians of the sweeps of interleaved fits."""
     import numpy as np
 
-    make_data("ml1m")
-    runs = {rank: {1: [], 2: []} for rank in (64, 128)}
-    for _ in range(rounds):
-        for rank, threads in runs.items():
-            for count, seconds in threads.items():
-                seconds += child("--sweeps", "ours", "ml1m", rank, count)["seconds"]
+    runs = {("ml1m", 64): rounds, ("ml1m", 128): rounds, ("32m", 64): 1}
     rows = []
-    for rank, threads in runs.items():
-        one, two = (float(np.median(threads[count])) for count in (1, 2))
-        rows.append(
-            {
-                "rank": rank,
-                "sweeps": len(threads[1]),
-                "one_thread": round(one, 4),
-                "two_threads": round(two, 4),
-                "ratio": round(one / two, 2),
-            }
-        )
-    return {"data": "ml1m", "rows": rows}
+    for (shape, rank), repeats in runs.items():
+        make_data(shape)
+        seconds = {1: [], 2: []}
+        for _ in range(repeats):
+            for count in seconds:
+                seconds[count] += child("--sweeps", "ours", shape, rank, count)["seconds"]
+        one, two = (float(np.median(seconds[count])) for count in (1, 2))
+        row = {"data": shape, "rank": rank, "sweeps": len(seconds[1]), "ratio": round(one / two, 2)}
+        rows.append(row | {"one_thread": round(one, 4), "two_threads": round(two, 4)})
+    return {"rows": rows}
 
 
 def sweeps(name, shape, rank, threads):
-    """Wall seconds of each of twenty sweeps of one fit, the first left out."""
+    """Wall seconds of each sweep of one fit, the first left out."""
     import numpy as np
 
     data = [np.load(TMP / f"{shape}-{part}.npy") for part in ("users", "items", "values")]
     fit = MAKERS[name](*data, threads)
-    fit(1, rank)
-    return {"seconds": fit(21, rank).history_["seconds"].tolist()[1:]}
+    count = {"ml1m": 21, "32m": 4}[shape]
+    return {"seconds": fit(count, rank).history_["seconds"].tolist()[1:]}
 
 
 def cg_part():
@@ -413,52 +406,67 @@ def cg_error(name, path):
     return {rank: rmse(rank) for rank in (32, 64, 128)}
 
 
-def accuracy_part(n_folds=5):
-    """Test RMSE on embedded and synthetic ratings: same folds, as many settings tried for each."""
-    from recsys_helpers import load_movielens, synthetic_ratings
+def accuracy_part(save, n_folds=5):
+    """Test RMSE on embedded and synthetic ratings: same folds, as many settings tried for each.
+
+    Saves after every fold that all have done; an interrupted run continues where it was.
+    """
+    from recsys_helpers import load_movielens, splits, synthetic_ratings
 
     data = {
         "latest-small": load_movielens("latest-small"),
         "synthetic": synthetic_ratings(943, 1_682, 100_000, seed=1),
     }
-    return {
-        "folds": n_folds,
-        "rows": [row for name in data for row in accuracy_on(name, data[name], n_folds)],
-    }
+    TMP.mkdir(exist_ok=True)
+    log = TMP / "accuracy.jsonl"
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    found = {(r["data"], r["fold"], r["model"]): r for r in done}
+    for number in range(n_folds):
+        for name, ratings in data.items():
+            train, test = splits.k_fold(ratings, n_folds, seed=0)[number]
+            for model in ACCURACY:
+                key = (name, number, model)
+                if key not in found:
+                    result = child("--accuracy", model, accuracy_file(name, number, train, test))
+                    found[key] = {"data": name, "fold": number, "model": model} | result
+                    with log.open("a") as file:
+                        file.write(json.dumps(found[key]) + "\n")
+                print(json.dumps(found[key]), flush=True)
+        save({"folds": number + 1, "rows": accuracy_rows(found.values(), data)})
 
 
-def accuracy_on(data, ratings, n_folds):
+def accuracy_file(name, number, train, test):
+    """The arrays of one fold, its training part cut again for the choice of settings."""
     import numpy as np
 
     from recsys_helpers import splits
 
-    scores = {}
-    for number, (train, test) in enumerate(splits.k_fold(ratings, n_folds, seed=0)):
-        inner = splits.random_holdout(train, 0.1, seed=number)
-        path = TMP / f"{data}-fold{number}.npz"
-        TMP.mkdir(exist_ok=True)
-        parts = {"train": train, "test": test, "inner": inner.train, "validation": inner.test}
-        np.savez(
-            path,
-            **{f"{key}_{field}": getattr(part, field) for key, part in parts.items()
-               for field in ("user_codes", "item_codes", "values")},
-        )  # fmt: skip
-        for name in ACCURACY:
-            result = child("--accuracy", name, path)
-            print(f"{data} fold {number} {name}: {json.dumps(result)}", flush=True)
-            if "error" not in result:
-                scores.setdefault(name, []).append(result)
-    return [
-        {
-            "data": data,
-            "model": name,
-            "rmse": round(float(np.mean([r["rmse"] for r in runs])), 4),
-            "se_over_folds": round(float(np.std([r["rmse"] for r in runs], ddof=1) / len(runs) ** 0.5), 4),
-            "settings_tried": runs[0]["tried"],
-            "chosen": [r["chosen"] for r in runs],
-        }
-        for name, runs in scores.items()
-    ]
+    inner = splits.random_holdout(train, 0.1, seed=number)
+    path = TMP / f"{name}-fold{number}.npz"
+    parts = {"train": train, "test": test, "inner": inner.train, "validation": inner.test}
+    np.savez(
+        path,
+        **{f"{key}_{field}": getattr(part, field) for key, part in parts.items()
+           for field in ("user_codes", "item_codes", "values")},
+    )  # fmt: skip
+    return path
+
+
+def accuracy_rows(results, data):
+    import numpy as np
+
+    rows = []
+    for name in data:
+        for model in ACCURACY:
+            runs = [r for r in results if (r["data"], r["model"]) == (name, model) and "rmse" in r]
+            if not runs:
+                continue
+            errors = [r["rmse"] for r in runs]
+            row = {"data": name, "model": model, "rmse": round(float(np.mean(errors)), 4)}
+            if len(runs) > 1:
+                row["se_over_folds"] = round(float(np.std(errors, ddof=1) / len(runs) ** 0.5), 4)
+            rows.append(row | {"settings_tried": runs[0]["tried"], "chosen": [r["chosen"] for r in runs]})
+    return rows
 
 
 def accuracy(name, path):
@@ -645,7 +653,7 @@ def main():
         elif part == "cg":
             save(cg_part())
         elif part == "accuracy":
-            save(accuracy_part())
+            accuracy_part(save)
         else:
             speed(part, options.rounds, contenders, ranks, old, save)
         print_table(part, json.loads(RESULTS.read_text())[part])
