@@ -194,6 +194,17 @@ class Recommender(BaseEstimator):
             raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
         return movies, values
 
+    def _newcomer(self, ratings):
+        """A newcomer's film codes, ascending, their ratings, and the movieIds that are not known."""
+        self._check_fitted()
+        movies, values = self._check_new_ratings(ratings)
+        codes = self.train_.encode_items(movies)
+        known = codes >= 0
+        if not known.any():
+            raise ValueError("ratings: got no film that was in training; expected at least one")
+        order = np.argsort(codes[known])
+        return codes[known][order], values[known][order], movies[~known]
+
     def _rated_codes(self, user):
         matrix = self.train_.by_user
         return matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]

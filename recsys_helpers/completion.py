@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .factors import NewUser, _read_only
-from .base import Recommender, check_non_negative, check_positive_int
+from .base import check_non_negative, check_positive_int
+from .factors import FactorModel, NewUser, _read_only
 from .kernels import completion as kernels
 from .kernels.als import score_pairs
 from .ratings import check_choice
@@ -1020,7 +1020,7 @@ def _threshold(x, core, lam, step):
 # ---- the model --------------------------------------------------------------------
 
 
-class NuclearNormCompletion(Recommender):
+class NuclearNormCompletion(FactorModel):
     r"""Convex completion of the rating matrix: biases plus a matrix of small nuclear norm.
 
     Minimizes
@@ -1257,26 +1257,6 @@ class NuclearNormCompletion(Recommender):
 
     # ---- predicting -------------------------------------------------------------
 
-    def _predict_codes(self, users, items):
-        out = np.empty(len(users))
-        _score(
-            users,
-            items,
-            self.mean_,
-            self.user_factors_,
-            self.user_bias_,
-            self.item_factors_,
-            self.item_bias_,
-            out,
-        )
-        return out
-
-    def _score_codes(self, user):
-        return self._scores(self.user_factors_[user], self.user_bias_[user])
-
-    def _scores(self, factors, bias):
-        return self.mean_ + float(bias) + self.item_bias_ + self.item_factors_ @ factors
-
     def fold_in(self, ratings):
         """Find the row of a person who was not in training, films and mean held.
 
@@ -1302,14 +1282,7 @@ class NuclearNormCompletion(Recommender):
         O(l k^2 + k^3) for l ratings. At the optimum each training row solves its own such regression, so
         the ratings of a training user give that user's row, as exactly as the gap is closed.
         """
-        self._check_fitted()
-        movies, values = self._check_new_ratings(ratings)
-        codes = self.train_.encode_items(movies)
-        known = codes >= 0
-        if not known.any():
-            raise ValueError("ratings: got no film that was in training; expected at least one")
-        order = np.argsort(codes[known])
-        codes, values = codes[known][order], values[known][order]
+        codes, values, ignored = self._newcomer(ratings)
         x, target, penalty = self._row(codes, values)
         solution = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ target)
         k, bias = self.rank_, 0.0
@@ -1317,7 +1290,7 @@ class NuclearNormCompletion(Recommender):
             bias = solution[k]
         else:
             bias = self._row_bias(codes, values)
-        return NewUser(self, codes, values, solution[:k], float(bias), movies[~known])
+        return NewUser(self, codes, values, solution[:k], float(bias), ignored)
 
     def _row_bias(self, codes, values):
         """Bias of a row when biases come first."""
@@ -1341,20 +1314,7 @@ class NuclearNormCompletion(Recommender):
         else:
             baseline += self._row_bias(codes, values)
         weight = x @ np.linalg.solve(x.T @ x + np.diag(penalty), own)
-        frame = pd.DataFrame(
-            {
-                "movieId": self.train_.item_ids[codes],
-                "rating": values,
-                "deviation": target,
-                "weight": weight,
-                "contribution": weight * target,
-            }
-        )
-        if self.train_.movies is not None:
-            frame.insert(1, "title", self.train_.titles(frame["movieId"]))
-        frame = frame.iloc[np.argsort(-frame["contribution"].abs(), kind="stable")].reset_index(drop=True)
-        frame.attrs["baseline"] = baseline
-        return frame
+        return self._contributions(codes, values, target, weight, baseline)
 
 
 class Path(NamedTuple):

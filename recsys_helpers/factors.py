@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -106,16 +104,10 @@ class FactorModel(Recommender):
         -----
         In closed form, O(l k^2 + k^3) for l ratings.
         """
-        self._check_fitted()
-        movies, values = _check_new_ratings(ratings, self.train_.scale)
-        codes = self.train_.encode_items(movies)
-        known = codes >= 0
-        if not known.any():
-            raise ValueError("ratings: got no film that was in training; expected at least one")
-        order = np.argsort(codes[known])
-        codes, values = codes[known][order], values[known][order].astype(np.float32)
+        codes, values, ignored = self._newcomer(ratings)
+        values = values.astype(np.float32)
         factors, bias = self._solve_row(codes, values)
-        return NewUser(self, codes, values, factors, bias, movies[~known])
+        return NewUser(self, codes, values, factors, bias, ignored)
 
     def _penalties(self, n):
         raise NotImplementedError
@@ -223,37 +215,6 @@ class NewUser:
             deviation, sum to the prediction.
         """
         return self._model._explain(self._codes, self._values, self._model._known_item(movie))
-
-
-def _check_new_ratings(ratings, scale):
-    """movieIds and ratings of a newcomer as arrays, or an error that says what is wrong."""
-    if isinstance(ratings, Mapping):
-        movies, values = list(ratings.keys()), list(ratings.values())
-    elif isinstance(ratings, pd.DataFrame) and {"movieId", "rating"} <= set(ratings.columns):
-        movies, values = ratings["movieId"].tolist(), ratings["rating"].tolist()
-    else:
-        raise TypeError(
-            f"ratings: got {type(ratings).__name__}; expected a dict of rating by movieId, or a "
-            "DataFrame with the columns movieId and rating"
-        )
-    if not movies:
-        raise ValueError("ratings: got none; expected at least one")
-    movies = np.asarray(movies)
-    if movies.dtype.kind not in "iu":
-        raise ValueError(f"ratings: got movieIds of type {movies.dtype}; expected whole numbers")
-    try:
-        values = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"ratings: got {values!r}; expected numbers") from None
-    low, high = scale
-    bad = ~((values >= low) & (values <= high))
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise ValueError(f"ratings: got {values[at]} for movieId {movies[at]}; expected {low:g} to {high:g}")
-    if len(np.unique(movies)) < len(movies):
-        twice = movies[np.argmax(pd.Series(movies).duplicated())]
-        raise ValueError(f"ratings: got movieId {twice} more than once; expected one rating a film")
-    return movies, values
 
 
 def _read_only(array):

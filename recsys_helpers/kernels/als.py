@@ -38,7 +38,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-
 def _compiles_for_avx512():
     """Whether Numba's target has 64-byte vectors: this machine, unless its settings name another."""
     if config.CPU_FEATURES is not None:

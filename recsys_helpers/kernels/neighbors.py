@@ -401,6 +401,22 @@ def graph(
 # ---- predictions ------------------------------------------------------------------
 
 
+@njit(inline="always")
+def _weighted_mean(codes, values, dense, n_neighbors):
+    """Mean of the neighbors' deviations in the column, weighted by similarity, and how many they are."""
+    top, bottom, found = 0.0, 0.0, 0
+    for at in range(len(codes)):
+        other = codes[at]
+        if other < 0 or found == n_neighbors:
+            break
+        z = dense[other]
+        if not np.isnan(z):
+            top += np.float64(values[at]) * z
+            bottom += np.float64(values[at])
+            found += 1
+    return (top / bottom if found else 0.0), found
+
+
 @njit(parallel=True, nogil=True)
 def predict(
     columns, starts, pairs, rows, n_threads, column_indptr, column_indices, deviations,
@@ -431,7 +447,7 @@ def predict(
     -----
     At most K look-ups a pair, after laying out each column once. Memory: n float32 per thread.
     """
-    n, n_kept = codes.shape
+    n = len(codes)
     for thread in prange(n_threads):
         dense = np.full(n, np.nan, np.float32)
         for b in range(thread, len(columns), n_threads):
@@ -440,18 +456,9 @@ def predict(
                 dense[column_indices[t]] = deviations[t]
             for p in range(starts[b], starts[b + 1]):
                 row = rows[pairs[p]]
-                top, bottom, found = 0.0, 0.0, 0
-                for at in range(n_kept):
-                    other = codes[row, at]
-                    if other < 0 or found == n_neighbors:
-                        break
-                    z = dense[other]
-                    if not np.isnan(z):
-                        top += np.float64(values[row, at]) * z
-                        bottom += np.float64(values[row, at])
-                        found += 1
-                out[pairs[p]] = top / bottom if found else 0.0
-                out_used[pairs[p]] = found
+                out[pairs[p]], out_used[pairs[p]] = _weighted_mean(
+                    codes[row], values[row], dense, n_neighbors
+                )
             for t in range(start, end):
                 dense[column_indices[t]] = np.nan
 
@@ -471,19 +478,8 @@ def predict_for(own, deviations, codes, values, n_neighbors, out, out_used):
     out, out_used : ndarray of float64 and int32, shape (n,)
         As in `predict`.
     """
-    n, n_kept = codes.shape
+    n = len(codes)
     dense = np.full(n, np.nan, np.float32)
     dense[own] = deviations
     for row in range(n):
-        top, bottom, found = 0.0, 0.0, 0
-        for at in range(n_kept):
-            other = codes[row, at]
-            if other < 0 or found == n_neighbors:
-                break
-            z = dense[other]
-            if not np.isnan(z):
-                top += np.float64(values[row, at]) * z
-                bottom += np.float64(values[row, at])
-                found += 1
-        out[row] = top / bottom if found else 0.0
-        out_used[row] = found
+        out[row], out_used[row] = _weighted_mean(codes[row], values[row], dense, n_neighbors)
