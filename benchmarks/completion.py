@@ -33,6 +33,7 @@ import resource
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -103,6 +104,15 @@ def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def allocated_mb(function):
+    """The most memory that Python and NumPy held at once during a call, above what they held before."""
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / 2**20
+
+
 def warm_up():
     from recsys_helpers import NuclearNormCompletion, synthetic_ratings
 
@@ -135,7 +145,9 @@ def measure(name, shape, gap, data):
         m, n = ratings.shape
         pair = (m + n) * 16 * -(-(out["rank"] + 2) // 16) * 8
         out |= {
+            # Of the process, above the warm-up's peak; and of the arrays, in a second fit.
             "extra_peak_mb": peak_mb() - before,
+            "arrays_peak_mb": allocated_mb(lambda: model.fit(ratings)),
             # The ratings as the problem holds them: values, positions in both orientations.
             "data_mb": len(ratings) * (8 + 4 * 4) / 2**20,
             "factor_pair_float64_mb": pair / 2**20,
@@ -151,7 +163,7 @@ def soft_impute_als(ratings, lam, gap, limit=300.0):
     `limit` CPU seconds.
     """
     from recsys_helpers import NuclearNormCompletion
-    from recsys_helpers import completion as package
+    from recsys_helpers import _nuclear as package
 
     exact = NuclearNormCompletion(lam, bias_reg=BIAS_REG, joint=False, tol=1e-3, verbose=False).fit(ratings)
     base = exact.mean_ + exact.user_bias_[ratings.user_codes] + exact.item_bias_[ratings.item_codes]
@@ -161,8 +173,8 @@ def soft_impute_als(ratings, lam, gap, limit=300.0):
     residual = csr_array(
         (ratings.values - base, (ratings.user_codes, ratings.item_codes)), shape=ratings.shape
     )
-    problem = package._Problem(residual, lam, None, None, None, None)
-    spectrum = package._Spectrum(problem, np.random.default_rng(0))
+    problem = package.Problem(residual, lam, None, None, None, None)
+    spectrum = package.Spectrum(problem, np.random.default_rng(0))
     m, n = ratings.shape
     rng = np.random.default_rng(0)
     total_wall = total_cpu = 0.0
@@ -197,7 +209,7 @@ def soft_impute_als(ratings, lam, gap, limit=300.0):
         left, s, right = left[:, kept], s[kept], right[:, kept]
         e = problem.y - problem.sampled(left * s, np.ascontiguousarray(right))
         basis = np.ascontiguousarray(left if spectrum.turned else right)
-        certify = package._certifier(problem, e, s, np.zeros(m), np.zeros(n))
+        certify = package.certifier(problem, e, s, np.zeros(m), np.zeros(n))
         _, high, _ = spectrum.bounds(e, basis, gap, certify)
         reached = certify(high).gap
     problem.close()

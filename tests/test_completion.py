@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from recsys_helpers import BiasedALS, NuclearNormCompletion, completion, nuclear_norm_cvxpy
+from recsys_helpers import BiasedALS, NuclearNormCompletion, _nuclear, nuclear_norm_cvxpy
 from recsys_helpers.completion import complete, marginal_weights
 from recsys_helpers.kernels import completion as kernels
 
@@ -37,9 +37,8 @@ def problem(seed=0, shape=(20, 30), share=0.4, rank=2, noise=0.3):
 def test_kernels_against_dense_products(dtype, k):
     rng = np.random.default_rng(k)
     values, rows, cols, (m, n) = problem(1, (13, 17))
-    matrix = csr_array((np.arange(len(values), dtype=np.int32), (rows, cols)), shape=(m, n))
-    turned = matrix.tocsc()
-    indptr, indices, same = matrix.indptr, matrix.indices, np.arange(len(values), dtype=np.int32)
+    matrix = csr_array((values, (rows, cols)), shape=(m, n))
+    indptr, indices = matrix.indptr, matrix.indices
     u, du = (rng.standard_normal((m, k)).astype(dtype) for _ in range(2))
     v, dv = (rng.standard_normal((n, k)).astype(dtype) for _ in range(2))
     e = rng.standard_normal(len(values)).astype(dtype)
@@ -54,19 +53,39 @@ def test_kernels_against_dense_products(dtype, k):
     kernels.line(0, m, indptr, indices, u, du, v, dv, dtype(0.5), out, bend)
     np.testing.assert_allclose(out, (du @ v.T + u @ dv.T)[rows, cols] + 0.5, **close)
     np.testing.assert_allclose(bend, (du @ dv.T)[rows, cols], **close)
-    left, right = np.empty_like(u), np.empty_like(v)
-    kernels.times(0, m, indptr, indices, same, e, v, left)
-    np.testing.assert_allclose(left, dense @ v, **close)
-    kernels.times(0, n, turned.indptr, turned.indices, turned.data, e, u, right)
-    np.testing.assert_allclose(right, dense.T @ u, **close)
-    kernels.squares(0, m, indptr, indices, v, left)
-    np.testing.assert_allclose(left, (dense != 0) @ (v.astype(float) ** 2), **close)
     sums = kernels.line_sums(e, out, bend)
     x = np.stack([e, out, bend]).astype(float)
     np.testing.assert_allclose(sums, (x @ x.T)[np.triu_indices(3)], rtol=1e-12)
     stepped = e.copy()
     kernels.step_residual(stepped, out, bend, dtype(0.3))
     np.testing.assert_allclose(stepped, e - 0.3 * out - 0.09 * bend, **close)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_of_the_descent_against_numpy(dtype):
+    rng = np.random.default_rng(0)
+    x, g, old, inverse, d = (rng.standard_normal((13, 16)).astype(dtype) for _ in range(5))
+    penalties, weights, k = rng.random(16).astype(dtype), rng.random(13).astype(dtype), 5
+    ridge = np.tile(penalties.astype(float), (13, 1))
+    ridge[:, :k] *= weights[:, None]
+    close = dict(rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-5 if dtype == np.float32 else 1e-12)
+
+    part = g.copy()
+    kernels.gradient(part, x, penalties, weights, k)
+    np.testing.assert_allclose(part, ridge * x - g, **close)
+    products = kernels.ridge_products(x, d, penalties, weights, k)
+    np.testing.assert_allclose(products, [np.sum(ridge * d * x), np.sum(ridge * d * d)], **close)
+    z = inverse.astype(float) * g
+    np.testing.assert_allclose(
+        kernels.preconditioned(g, old, inverse), [np.sum(z * g), np.sum(z * old)], **close
+    )
+    turned = d.copy()
+    along = kernels.turn(turned, dtype(0.7), inverse, g)
+    np.testing.assert_allclose(turned, 0.7 * d - z, **close)
+    np.testing.assert_allclose(along, np.sum((0.7 * d - z) * g), **close)
+    moved = x.copy()
+    kernels.advance(moved, dtype(0.3), d)
+    np.testing.assert_allclose(moved, x + dtype(0.3) * d, **close)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -76,7 +95,7 @@ def test_the_step_along_a_line_is_the_lowest_point(seed):
     e, a, b = rng.standard_normal((3, 5)) * 10.0 ** rng.integers(-3, 3, (3, 1))
     c = np.array([-e @ a, a @ a / 2 - e @ b, a @ b, b @ b / 2])
     c[0] = -abs(c[0])
-    t = completion._lowest(c)
+    t = _nuclear._lowest(c)
     values = np.polyval(
         np.append(c[::-1], 0), np.concatenate([t * np.linspace(0, 3, 301), np.geomspace(1e-6, 1e6, 200)])
     )
@@ -224,7 +243,7 @@ def test_the_gap_bounds_the_distance(seed, m, n, lam, biases, weighted, steps):
 def test_the_spectral_norm_is_bounded_from_above(shape, monkeypatch):
     """Against a dense singular value decomposition, at every certificate of a run; and the bound is tight."""
     seen = []
-    bounds = completion._Spectrum.bounds
+    bounds = _nuclear.Spectrum.bounds
 
     def spy(self, e, *arguments):
         low, high, *rest = bounds(self, e, *arguments)
@@ -232,7 +251,7 @@ def test_the_spectral_norm_is_bounded_from_above(shape, monkeypatch):
         seen.append((low, np.linalg.norm(matrix.toarray(), 2), high))
         return low, high, *rest
 
-    monkeypatch.setattr(completion._Spectrum, "bounds", spy)
+    monkeypatch.setattr(_nuclear.Spectrum, "bounds", spy)
     complete(*problem(5, shape, share=0.2, noise=1.0), 4.0, tol=1e-8)
     low, true, high = np.array(seen).T
     assert len(seen) >= 3
@@ -401,7 +420,7 @@ def test_path(medium):
 
 
 def test_threads_do_not_change_a_bit(medium, monkeypatch):
-    monkeypatch.setattr(completion, "CHUNK_WORK", 2e3)
+    monkeypatch.setattr(_nuclear, "CHUNK_WORK", 2e3)
     fits = [NuclearNormCompletion(4.0, n_threads=t, tol=1e-6, verbose=False).fit(medium) for t in (1, 2, 5)]
     for other in fits[1:]:
         assert fits[0].user_factors_.tobytes() == other.user_factors_.tobytes()

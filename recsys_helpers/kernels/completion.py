@@ -4,12 +4,11 @@ A low-rank matrix X = U V' of shape (m, n) is held as two thin factors, and what
 values on the observed entries and the products of a sparse matrix with thin ones. All are passes
 over the ratings, one row of the factors fetched for each; nothing of shape (m, n) is ever formed.
 
-The ratings lie in CSR form. The same kernels serve the other orientation: the arrays of the CSC form, and
-`order`, the position of each of its entries in CSR order, so that values are kept once.
+The ratings lie in CSR form. Products of the sparse matrix with thin ones are those of `products`.
 
-Every function works on a span of rows and releases the lock, so that spans run side by side. A row is
-summed in a fixed order by one thread: the result does not depend on the number of threads. The inner
-loops, over the k columns of contiguous factors, are what LLVM turns into vector code.
+These passes work on a span of rows and release the lock, so that spans run side by side. A row is summed
+in a fixed order by one thread: the result does not depend on the number of threads. The inner loops, over
+the k columns of contiguous factors, are what LLVM turns into vector code.
 """
 
 import numpy as np
@@ -35,20 +34,6 @@ def sampled(first, stop, indptr, indices, u, v, out):
         a = u[row]
         for t in range(indptr[row], indptr[row + 1]):
             out[t] = _dot(a, v[indices[t]], k)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def times(first, stop, indptr, indices, order, values, v, out):
-    """out[row] = sum of values times v[column]: sparse times thin, 2 nnz k operations."""
-    k = v.shape[1]
-    for row in range(first, stop):
-        total = out[row]
-        total[:] = 0
-        for t in range(indptr[row], indptr[row + 1]):
-            b = v[indices[t]]
-            e = values[order[t]]
-            for j in range(k):
-                total[j] += e * b[j]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -93,14 +78,63 @@ def step_residual(e, a, b, s):
         e[t] -= s * (a[t] + s * b[t])
 
 
+# ---- conjugate gradients ------------------------------------------------------------
+# One pass over the arrays for what NumPy would do in several, with arrays of its own. Sums are in float64.
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
-def squares(first, stop, indptr, indices, v, out):
-    """out[row] = sum over the row's entries of the squares of v[column], element by element."""
-    k = v.shape[1]
-    for row in range(first, stop):
-        total = out[row]
-        total[:] = 0
-        for t in range(indptr[row], indptr[row + 1]):
-            b = v[indices[t]]
-            for j in range(k):
-                total[j] += b[j] * b[j]
+def gradient(part, x, penalties, weights, k):
+    """part = penalties * x - part; the penalties of the first k columns times the weight of the row."""
+    for row in range(len(x)):
+        for j in range(k):
+            part[row, j] = weights[row] * penalties[j] * x[row, j] - part[row, j]
+        for j in range(k, x.shape[1]):
+            part[row, j] = penalties[j] * x[row, j] - part[row, j]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def ridge_products(x, d, penalties, weights, k):
+    """Inner products of penalties * d with x and with d."""
+    cross = square = 0.0
+    for row in range(len(x)):
+        for j in range(k):
+            ridge = np.float64(weights[row] * penalties[j] * d[row, j])
+            cross += ridge * x[row, j]
+            square += ridge * d[row, j]
+        for j in range(k, x.shape[1]):
+            ridge = np.float64(penalties[j] * d[row, j])
+            cross += ridge * x[row, j]
+            square += ridge * d[row, j]
+    return cross, square
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def preconditioned(g, old, inverse):
+    """Inner products of inverse * g with g and with old."""
+    new = cross = 0.0
+    for row in range(len(g)):
+        for j in range(g.shape[1]):
+            z = np.float64(inverse[row, j] * g[row, j])
+            new += z * g[row, j]
+            cross += z * old[row, j]
+    return new, cross
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def turn(direction, ratio, inverse, g):
+    """direction = ratio * direction - inverse * g, and its inner product with g."""
+    along = 0.0
+    for row in range(len(g)):
+        for j in range(g.shape[1]):
+            d = ratio * direction[row, j] - inverse[row, j] * g[row, j]
+            direction[row, j] = d
+            along += np.float64(d) * g[row, j]
+    return along
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def advance(x, length, direction):
+    """x += length * direction, in place."""
+    for row in range(len(x)):
+        for j in range(x.shape[1]):
+            x[row, j] += length * direction[row, j]

@@ -2,7 +2,9 @@
 
 Row r of the product is the sum of x[indices[t]] * data[t] over the row's entries. Each entry
 asks for one row of x, somewhere in memory, and that is what takes the time: the sums of a row
-stay in registers, four vectors at a time, so that nothing waits for anything but these loads.
+stay in registers, four vectors at a time, so that nothing waits for anything but these loads;
+and all rows take their first four before any takes the next, since four vectors of every row of x
+may fit the cache where whole rows do not.
 Rows are independent and each is summed in order, so the result has the same bits whatever the
 number of threads.
 """
@@ -41,7 +43,7 @@ def _make_sum(width):
     return row_sum
 
 
-_sum4, _sum1 = _make_sum(4), _make_sum(1)
+_sum4, _sum2, _sum1 = _make_sum(4), _make_sum(2), _make_sum(1)
 
 
 @njit(cache=True, nogil=True)
@@ -60,13 +62,16 @@ def multiply_rows(first, stop, indptr, indices, data, x, lanes, out):
         Numbers in one vector.
     """
     ld = x.shape[1]
-    for row in range(first, stop):
-        start, end = np.int64(indptr[row]), np.int64(indptr[row + 1])
-        part = 0
-        while part < ld:
-            if part + 4 * lanes <= ld:
+    part = 0
+    while part < ld:
+        left = (ld - part) // lanes
+        width = 4 if left >= 4 else 2 if left >= 2 else 1
+        for row in range(first, stop):
+            start, end = np.int64(indptr[row]), np.int64(indptr[row + 1])
+            if width == 4:
                 _sum4(data, indices, start, end, x, part, ld, out, row * ld + part)
-                part += 4 * lanes
+            elif width == 2:
+                _sum2(data, indices, start, end, x, part, ld, out, row * ld + part)
             else:
                 _sum1(data, indices, start, end, x, part, ld, out, row * ld + part)
-                part += lanes
+        part += width * lanes
