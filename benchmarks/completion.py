@@ -12,7 +12,8 @@ path      20 warm-started lambdas at a gap of 1e-3 each
 cvxpy     seconds of Clarabel, SCS and ours against the size of a square matrix; agreement at 40 x 60
 accuracy  test RMSE over folds, all settings chosen inside each training part: joint, after biases, weighted,
           and BiasedALS with as many settings
-peers     fancyimpute's SoftImpute, in the environment whose interpreter PEER_PYTHON names
+peers     fancyimpute's SoftImpute, in the environment whose interpreter PEER_PYTHON names; version 0.7.0
+          passes an argument that scikit-learn dropped, so it needs: pip install fancyimpute "scikit-learn<1.6"
 
 Without --data the data are synthetic ratings of those shapes (speed, path) and the embedded sample in five
 folds (accuracy). With --data they are the published ratings, downloaded at the first use: the official u1 to
@@ -362,6 +363,7 @@ LAMBDAS = {
 BIAS_REGS = (0.75, 1.5, 3.0, 6.0)
 POWERS = {"joint": 0.0, "after biases": 0.0, "weighted": 1.0, "softly weighted": 0.3}
 ALS_RANK = {None: 64, "100k": 64, "1m": 96}
+PEER_ITERATIONS = (5, 10, 20, 40, 80, 160)
 
 
 def accuracy(data):
@@ -438,23 +440,27 @@ wall = time.perf_counter()
 filled = SoftImpute(shrinkage_value=lam, init_fill_method="zero", max_iters=int(sys.argv[2]),
                     convergence_threshold=1e-6, verbose=False).fit_transform(x)
 import resource
-seen = ~np.isnan(x)
 np.savez(sys.argv[3], filled=filled)
 print(json.dumps({"cpu": time.process_time() - start, "wall": time.perf_counter() - wall,
   "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-  "fancyimpute": version("fancyimpute"), "scikit-learn": version("scikit-learn"), "numpy": np.__version__}))
+  "versions": {name: version(name) for name in ("fancyimpute", "scikit-learn", "numpy")}}))
 """
 
 
 def peers(data):
-    """fancyimpute's SoftImpute on the ratings of 100k's shape after biases."""
+    """fancyimpute's SoftImpute on the ratings of 100k's shape after biases, with ever more iterations.
+
+    Ours, to a certified gap of GAPS[0], runs before each of them.
+    """
     from recsys_helpers import NuclearNormCompletion
 
     python = os.environ.get("PEER_PYTHON", sys.executable)
     ratings = training("100k", data)
     lam = SHAPES["100k"][3]
-    model = NuclearNormCompletion(lam, bias_reg=BIAS_REG, joint=False, tol=1e-6, verbose=False).fit(ratings)
-    base = model.mean_ + model.user_bias_[ratings.user_codes] + model.item_bias_[ratings.item_codes]
+    warm_up()
+    options = {"bias_reg": BIAS_REG, "joint": False, "verbose": False}
+    exact = NuclearNormCompletion(lam, tol=1e-6, **options).fit(ratings)
+    base = exact.mean_ + exact.user_bias_[ratings.user_codes] + exact.item_bias_[ratings.item_codes]
     folder = HERE / "tmp"
     folder.mkdir(exist_ok=True)
     source, target = folder / "completion-peer.npz", folder / "completion-peer-out.npz"
@@ -462,22 +468,29 @@ def peers(data):
     np.savez(
         source, rows=ratings.user_codes, cols=ratings.item_codes, values=values, shape=ratings.shape, lam=lam
     )
-    done = subprocess.run(
-        [python, "-c", PEER, str(source), "100", str(target)], capture_output=True, text=True
-    )
-    if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:400]}
-    out = json.loads(done.stdout.strip().splitlines()[-1])
-    # It gives back the observed values where there are some, so the objective of what it returns is
-    # that of the matrix soft-thresholded once more.
-    with np.load(target) as file:
-        u, s, vt = np.linalg.svd(file["filled"], full_matrices=False)
-    s = np.maximum(s - lam, 0)
-    x = (u * s) @ vt
-    error = values - x[ratings.user_codes, ratings.item_codes]
-    out["primal"] = float(error @ error / 2 + lam * s.sum())
-    out["excess_over_optimum"] = out["primal"] / model.primal_ - 1
-    out["rank"] = int((s > 0).sum())
+    out = {"lambda": lam, "rows": []}
+    for limit in PEER_ITERATIONS:
+        ours, _, our_cpu = timed(lambda: NuclearNormCompletion(lam, tol=GAPS[0], **options).fit(ratings))
+        done = subprocess.run(
+            [python, "-c", PEER, str(source), str(limit), str(target)], capture_output=True, text=True
+        )
+        if done.returncode:
+            return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1][:400]}
+        row = json.loads(done.stdout.strip().splitlines()[-1])
+        out["versions"] = row.pop("versions")
+        # It gives back the observed values where there are some, so the objective of what it returns is
+        # that of the matrix soft-thresholded once more.
+        with np.load(target) as file:
+            u, s, vt = np.linalg.svd(file["filled"], full_matrices=False)
+        s = np.maximum(s - lam, 0)
+        error = values - ((u * s) @ vt)[ratings.user_codes, ratings.item_codes]
+        primal = float(error @ error / 2 + lam * s.sum())
+        row |= {"iterations": limit, "excess_over_optimum": primal / exact.primal_ - 1}
+        row |= {"rank": int((s > 0).sum()), "ours_cpu": our_cpu, "ours_gap": ours.gap_}
+        print(json.dumps(row), flush=True)
+        out["rows"].append(row)
+        if row["excess_over_optimum"] <= GAPS[0] / 10:
+            break
     return out
 
 
