@@ -13,7 +13,7 @@ cvxpy     seconds of Clarabel, SCS and ours against the size of a square matrix;
 accuracy  test RMSE over folds, all settings chosen inside each training part: joint, after biases, weighted,
           and BiasedALS with as many settings
 peers     fancyimpute's SoftImpute, in the environment whose interpreter PEER_PYTHON names; version 0.7.0
-          passes an argument that scikit-learn dropped, so it needs: pip install fancyimpute "scikit-learn<1.6"
+          passes an argument that scikit-learn dropped: pip install fancyimpute "scikit-learn<1.6"
 
 Without --data the data are synthetic ratings of those shapes (speed, path) and the embedded sample in five
 folds (accuracy). With --data they are the published ratings, downloaded at the first use: the official u1 to
