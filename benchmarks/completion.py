@@ -354,13 +354,15 @@ def cvxpy_part():
     return {"accuracy": ACCURACY, "rows": rows, "agreement_40x60": agreement}
 
 
-# What every model tries: each of these lambdas with each of the bias penalties.
+# What every model tries: each of these lambdas with each of the bias penalties. Full weights want smaller
+# lambdas: theirs are times FULL_WEIGHTS.
 LAMBDAS = {
     None: (22.0, 18.0, 15.0, 12.5, 10.5, 9.0, 7.5, 6.0),
     "100k": (22.0, 18.0, 15.0, 12.5, 10.5, 9.0, 7.5, 6.0),
     "1m": (38.0, 32.0, 27.0, 23.0, 19.5, 16.5, 14.0, 12.0),
 }
 BIAS_REGS = (0.75, 1.5, 3.0, 6.0)
+FULL_WEIGHTS = 0.4
 POWERS = {"joint": 0.0, "after biases": 0.0, "weighted": 1.0, "softly weighted": 0.3}
 ALS_RANK = {None: 64, "100k": 64, "1m": 96}
 PEER_ITERATIONS = (5, 10, 20, 40, 80, 160)
@@ -374,17 +376,18 @@ def accuracy(data):
     for number, (train, test) in enumerate(folds(data)):
         inner = splits.random_holdout(train, 0.1, seed=number)
         for name, power in POWERS.items():
+            own = [x * FULL_WEIGHTS if power == 1 else x for x in lambdas]
             options = dict(joint=name != "after biases", weighted=power, tol=1e-3, verbose=False)
             tables = {
                 bias_reg: NuclearNormCompletion(bias_reg=bias_reg, **options)
-                .path(inner.train, lambdas, inner.test)
+                .path(inner.train, own, inner.test)
                 .table["validation_rmse"]
                 for bias_reg in BIAS_REGS
             }
             best = min(((errors.min(), b, errors.idxmin()) for b, errors in tables.items()))
             model = NuclearNormCompletion(best[2], bias_reg=best[1], **(options | {"tol": 1e-4})).fit(train)
             scores.setdefault(name, []).append(
-                {"rmse": rmse(test.values, model.predict(test)), "reg": best[2], "bias_reg": best[1],
+                {"rmse": rmse(test.values, model.predict(test)), "reg": float(best[2]), "bias_reg": best[1],
                  "rank": model.rank_, "gap": model.gap_}
             )  # fmt: skip
             print(number, name, scores[name][-1], flush=True)

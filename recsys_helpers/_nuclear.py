@@ -580,7 +580,15 @@ def _first(problem, spectrum, start, largest):
         mean -= problem.fixed_mean
     e = problem.y - mean - np.repeat(b, np.diff(problem.indptr)) - c[problem.indices]
     left, s, right = spectrum.leading(_spread(problem, e), problem.lam, largest)
-    return _State((left, np.maximum(s - problem.lam, 0.1 * problem.lam), right), mean, b, c)
+    at = _State((left, np.maximum(s - problem.lam, 0.1 * problem.lam), right), mean, b, c)
+    if problem.weighted and len(s):
+        # Where weights differ much, that can be far too much: the other offer are singular values as
+        # slope and curvature along each direction give them, with the best factor for all.
+        s = (s - problem.lam) / _curvature(problem, left, right)
+        fit = e - _error(problem, (left, s, right), at)
+        s *= (e @ fit - problem.lam * s.sum()) / (fit @ fit)
+        at.x = min(at.x, (left, s, right), key=lambda x: _objective(problem, x, at))
+    return at
 
 
 def _certificate(problem, spectrum, e, at, tol):
@@ -643,6 +651,14 @@ def _error(problem, x, at):
     return problem.residual(*problem.extend(*_factors(problem, x), at.b, at.c, np.float64), at.mean)
 
 
+def _objective(problem, x, at):
+    """The part of the objective that depends on x, with the mean at its best value where it is free."""
+    e = _error(problem, x, at)
+    if problem.free_mean:
+        e -= e.mean()
+    return e @ e / 2 + problem.lam * x[1].sum()
+
+
 def certifier(problem, e, s, b, c):
     """The certificate as a function of an upper bound of the spectral norm; see `complete`."""
     penalty = problem.lam * s.sum()
@@ -700,18 +716,27 @@ def _adapt(problem, e, at, x):
     if not problem.weighted:
         return _threshold(x, core, problem.lam, 1.0)
     # Columns that a penalty of lambda pushes out, judged by the slope and the curvature along each.
-    curve = np.sum(left**2 * problem.times(problem.spread**2, right**2), axis=0)
+    curve = _curvature(problem, left, right)
     kept = ~((s > 0) & (s * curve / 2 < problem.lam - np.diag(core)))
-    part, core = (left[:, kept], s[kept], right[:, kept]), core[np.ix_(kept, kept)]
+    part = left[:, kept], s[kept], right[:, kept]
     objective = e @ e / 2 + problem.lam * s.sum()
-    for step in (1.0, 0.25, 0.06, 0.015, 0.0):
-        moved = _threshold(part, core, problem.lam, step)
-        error = _error(problem, moved, at)
-        if problem.free_mean:
-            error -= error.mean()
-        if error @ error / 2 + problem.lam * moved[1].sum() <= objective:
+    # No entry's weight is above 1 / least, so that a step of least never raises the objective.
+    least = 1 / np.max(problem.spread) ** 2
+    step = min(1.0, max(least, 2 / curve[kept].max())) if kept.any() else least
+    trials = [(part, core[np.ix_(kept, kept)], step)]
+    while step > least:
+        step = max(step / 4, least)
+        trials.append((*trials[0][:2], step))
+    for *span, step in [*trials, (x, core, least)]:
+        moved = _threshold(*span, problem.lam, step)
+        if _objective(problem, moved, at) <= objective:
             return moved
     return at.x
+
+
+def _curvature(problem, left, right):
+    """Second derivative of the squared error along each direction left_j right_j', with weights."""
+    return np.sum(left**2 * problem.times(problem.spread**2, right**2), axis=0)
 
 
 def _threshold(x, core, lam, step):

@@ -304,6 +304,20 @@ def test_a_start_from_the_solution_needs_no_step():
     assert again.certificate.primal == pytest.approx(one.certificate.primal, rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_uneven_weights(seed):
+    """Where they differ by factors of thousands, a step that suits heavy rows throws light ones far off."""
+    values, rows, cols, shape = problem(seed, (30, 40), noise=1.0)
+    options = {"weights": (np.geomspace(0.03, 3, 30), np.geomspace(0.03, 3, 40)), "tol": 1e-5}
+    zero = complete(values, rows, cols, shape, 1e5, **options)
+    assert zero.rank == 0
+    cold = complete(values, rows, cols, shape, 12.0, **options)
+    assert cold.history["primal"][0] < 10 * zero.certificate.primal
+    warm = complete(values, rows, cols, shape, 12.0, start=zero, **options)
+    assert cold.rank > 0 and warm.converged
+    assert warm.certificate.primal == pytest.approx(cold.certificate.primal, rel=2e-5)
+
+
 def test_a_gap_that_is_not_reached_is_said():
     entries = problem(10)
     with pytest.warns(
