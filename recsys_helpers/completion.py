@@ -338,7 +338,7 @@ def complete(
     what they found by more than a known factor with a chance of at most 1e-10. The norm of the whole
     follows from the two and from the norm of the coupling between them, all in float64.
 
-    Memory: both orientations of the ratings, the factors and five more arrays like them.
+    Memory: both orientations of the ratings, and at most about six pairs of factors in float64.
     """
     values, rows, cols, shape = _check_entries(values, rows, cols, shape)
     _check_solver_arguments(lam, bias_reg, max_rank, tol, max_iter, n_threads)
