@@ -28,10 +28,11 @@ from .kernels.products import multiply_rows
 
 # Multiply-adds in one piece of work for a thread; fixed, so that sums do not depend on the threads.
 CHUNK_WORK = 4e6
-# Chance that the upper bound on a spectral norm does not hold.
-FAILURE = 1e-10
-# Lanczos steps that the bound may take: at first, and after its leading vectors were set apart.
-LANCZOS_STEPS = 120, 300
+# Chance that the upper bound on a spectral norm, with which a certificate is given, does not hold.
+FAILURE = 1e-8
+# Lanczos steps that the bound may take: at first, and after its leading vectors were set apart; and how
+# many of them lie between two looks at it.
+LANCZOS_STEPS, LOOK = (120, 300), 10
 # New directions that are offered to the factors: those of squares of singular values above this share of
 # lambda's, as together with the factors they may exceed it; and at most how many.
 NEAR, NEW_DIRECTIONS = 0.98, 32
@@ -441,7 +442,9 @@ class Spectrum:
             least = np.sqrt(_two_by_two(head, coupling, 0.0))
             return least, least, np.zeros(1), np.zeros((self.size, 1)), np.zeros(1)
         steps = min(steps, room)
-        log_chance = np.log(1.648 * np.sqrt(room) / FAILURE)
+        # Each look that may end the iterations takes its share of the chance to be wrong.
+        looks = sum(LANCZOS_STEPS) / LOOK
+        log_chance = np.log(1.648 * np.sqrt(room) * looks / FAILURE)
         back = matrix.T
         x = self.rated[:, 0] * self.rng.standard_normal(self.size)
         x -= span @ (span.T @ x)
@@ -461,7 +464,7 @@ class Spectrum:
             # A space without a way out, or all there is, holds no more than what was found.
             exhausted = j + 1 == room or beta <= 1e-14 * max(head, alphas[0])
             share = 0.0 if exhausted else (log_chance / (2 * j + 1)) ** 2
-            if exhausted or j + 1 == steps or (share < 0.5 and (j + 1) % 10 == 0):
+            if exhausted or j + 1 == steps or (share < 0.5 and (j + 1) % LOOK == 0):
                 top = _tridiagonal_top(alphas, betas)
                 least = np.sqrt(_two_by_two(head, coupling, top))
                 high = np.sqrt(_two_by_two(head, coupling, top / (1 - share))) if share < 1 else np.inf

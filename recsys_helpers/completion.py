@@ -335,8 +335,9 @@ def complete(
     **Spectral norm.** :math:`\sigma` has to be bounded from above. The space is split into the span of the
     factors and of some leading singular vectors, in which the norm is computed, and the rest. In the rest
     Lanczos iterations start from a random vector; by Kuczynski and Wozniakowski (1992) the norm exceeds
-    what they found by more than a known factor with a chance of at most 1e-10. The norm of the whole
-    follows from the two and from the norm of the coupling between them, all in float64.
+    what they found by more than a known factor with a chance that is chosen: 1e-8 for all looks at the bound
+    of one certificate together. The norm of the whole follows from the two and from the norm of the coupling
+    between them, all in float64.
 
     Memory: both orientations of the ratings, and at most about six pairs of factors in float64.
     """

@@ -451,6 +451,13 @@ def test_a_user_and_a_film_without_ratings(medium):
         assert np.isfinite(model.predict(medium)).all()
 
 
+def test_equal_ratings():
+    """There is nothing to fit but the mean, and sums of squares are 0 or hardly more."""
+    u, i = np.divmod(np.arange(6), 2)
+    result = complete(np.full(6, 3.0), u, i, (3, 2), 1.0, bias_reg=1.0)
+    assert result.mean == pytest.approx(3.0) and result.rank == 0 and result.certificate.gap <= 1e-4
+
+
 def test_one_rating():
     model = NuclearNormCompletion(1.0, verbose=False).fit(make_ratings([(1, 2, 4.0)]))
     assert model.mean_ == pytest.approx(4.0) and model.gap_ == 0 and model.rank_ == 0
