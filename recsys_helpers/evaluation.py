@@ -327,7 +327,10 @@ def grid_search(
     -------
     DataFrame
         One row a setting, in the order of trial: its parameters, round (from 1), score (mean over the
-        splits) and seconds. ``attrs["best"]`` is the best setting, the first on a tie.
+        splits) and seconds. ``attrs["best"]`` is the best setting, the first on a tie, and
+        ``attrs["edges"]`` names the numbers in it than which nothing smaller, or nothing larger, was
+        tried: there a wider search might find better. Zero, below which most of them cannot go, is no
+        edge.
 
     Raises
     ------
@@ -367,8 +370,20 @@ def grid_search(
             tried.append(setting)
             rows.append(setting | {"round": number, "score": float(np.mean(scores)), "seconds": seconds})
     table = pd.DataFrame(rows)
-    table.attrs["best"] = tried[_best(rows, target)]
+    best = tried[_best(rows, target)]
+    table.attrs |= {"best": best, "edges": [name for name in best if _on_edge(name, best, tried)]}
     return table
+
+
+def _on_edge(name, best, tried):
+    values = {setting[name] for setting in tried if name in setting}
+    if len(values) < 2 or best[name] == 0 or not all(map(_is_number, values)):
+        return False
+    return best[name] in (min(values), max(values))
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def moved_grid(settings, center):
@@ -403,7 +418,7 @@ def moved_grid(settings, center):
 
 
 def _moved_axis(values, center):
-    if len(values) < 2 or not all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values):
+    if len(values) < 2 or not all(map(_is_number, values)):
         return values
     low, high = min(values), max(values)
     if low > 0:
@@ -518,7 +533,7 @@ def _run(model, train, test, k, threshold):
         start = time.perf_counter()
         tuned = clone(model)
         model = tuned.search(train)
-        chosen = tuned.best_params_
+        chosen = {"settings": tuned.best_params_, "edges": tuned.search_.attrs["edges"]}
         figures["search_seconds"] = time.perf_counter() - start
     _warm_up(model, train)
     model = clone(model)
@@ -620,7 +635,8 @@ class Comparison(NamedTuple):
         Long: model, protocol, fold, userId, ratings (in test), squared_error (their sum), train_ratings
         and ndcg (NaN without a relevant film).
     chosen : DataFrame
-        Long: model, protocol, fold and settings, the ones a `Tuned` model chose, as a dict.
+        Long: model, protocol, fold, settings, the ones a `Tuned` model chose, as a dict, and edges, the
+        list of those at the edge of what was tried (`grid_search`).
     """
 
     table: pd.DataFrame
@@ -800,8 +816,8 @@ def _assemble(name, wanted, found):
         frame["ndcg"] = frame["ndcg"].astype(float)
         users.append(frame)
         if record["chosen"] is not None:
-            chosen.append(place | {"settings": record["chosen"]})
-    chosen = pd.DataFrame(chosen, columns=["model", "protocol", "fold", "settings"])
+            chosen.append(place | record["chosen"])
+    chosen = pd.DataFrame(chosen, columns=["model", "protocol", "fold", "settings", "edges"])
     return Comparison(pd.DataFrame(rows), pd.concat(users, ignore_index=True), chosen)
 
 

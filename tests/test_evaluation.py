@@ -1,20 +1,17 @@
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS, ItemKNN, PureSVD, Ratings, evaluation, metrics, splits
+from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
 from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
 from recsys_helpers.evaluation import model_bytes, running_comparison
 
@@ -205,6 +202,14 @@ def test_a_moved_axis_surrounds_the_best_at_half_a_step(start, step, n, data):
     np.testing.assert_allclose(moved, [best * step ** (j - (n - 1) / 2) for j in range(n)])
 
 
+def test_which_choices_lie_on_an_edge():
+    tried = [{"n": n, "shrink": s, "kind": "a"} for n in (1, 2, 3) for s in (0.0, 5.0)]
+    on = lambda **best: [name for name in best if evaluation._on_edge(name, best, tried)]  # noqa: E731
+    assert on(n=1, shrink=0.0, kind="a") == ["n"]
+    assert on(n=2, shrink=5.0, kind="a") == ["shrink"]
+    assert on(n=3, shrink=5.0) == ["n", "shrink"]
+
+
 def test_grid_search_in_two_rounds(medium):
     grid = {"user_damping": [1.0, 4.0], "item_damping": [1.0, 4.0]}
     table = evaluation.grid_search(BiasModel(), grid, medium, rounds=2, seed=1)
@@ -216,6 +221,8 @@ def test_grid_search_in_two_rounds(medium):
     assert [dict(row) for _, row in table.loc[4:, names[:2]].iterrows()] == evaluation._settings(second)
     best = table["score"].idxmin()
     assert table.attrs["best"] == dict(table.loc[best, names[:2]])
+    edges = [name for name in names[:2] if table.loc[best, name] in (table[name].min(), table[name].max())]
+    assert table.attrs["edges"] == edges
     tuned = evaluation.Tuned(BiasModel(), grid, rounds=2, seed=1).fit(medium)
     assert tuned.best_params_ == table.attrs["best"]
 
@@ -319,6 +326,7 @@ def test_compare_in_two_processes_gives_the_same(medium):
     same(one, two)
     assert one.chosen["model"].tolist() == ["tuned"] * 5
     assert set(one.chosen["settings"][0]) == {"user_damping"}
+    assert one.chosen["edges"][0] == ["user_damping"], "of two values, each is an edge"
 
 
 def test_workers_are_fewer_where_memory_is_short():
@@ -416,13 +424,13 @@ evaluation.compare(SLOWED, make_medium(), path=sys.argv[1], n_jobs=2, memory_per
 
 
 class Slow(GlobalMean):
-    def __init__(self, name="", wait=0.15):
+    """Takes its time where it is asked to, so that a kill comes in the middle."""
+
+    def __init__(self, name=""):
         self.name = name
-        self.wait = wait
 
     def fit(self, ratings, validation=None):
-        if len(ratings) > 200:  # not in the warm-up
-            time.sleep(self.wait)
+        time.sleep(float(os.environ.get("SLOW", 0)))
         return super().fit(ratings)
 
 
@@ -433,7 +441,7 @@ SLOWED = {name: Slow(name) for name in "abcd"}
 def test_a_kill_with_two_workers_loses_and_repeats_nothing(tmp_path, monkeypatch):
     path, here = tmp_path / "results.jsonl", os.path.dirname(__file__)
     command = [sys.executable, "-c", SLOW, str(path), here, os.path.dirname(here)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env={**os.environ, "SLOW": "0.2"}, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -679,44 +687,3 @@ def test_pareto_front():
     for costs, errors in (([1, np.nan], [1, 1]), ([1, 2], [1]), ([[1]], [[1]])):
         with pytest.raises(ValueError, match="costs and errors"):
             evaluation.pareto_front(costs, errors)
-
-
-# ---- the leaderboard ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def leaderboard():
-    path = Path(__file__).parents[1] / "benchmarks" / "leaderboard.py"
-    spec = importlib.util.spec_from_file_location("leaderboard", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_model_of_the_leaderboard_gets_the_same_effort(leaderboard):
-    for name, (model, settings) in leaderboard.MODELS.items():
-        if settings is None:
-            assert model.get_params() == {}, "only a model without settings may have none to try"
-            continue
-        assert len(settings) == leaderboard.SETTINGS, name
-        tried = [clone(model).set_params(**setting).get_params() for setting in settings]
-        assert all(one != other for n, one in enumerate(tried) for other in tried[:n]), name
-    for protocol, inner in (("5-fold", "random"), ("temporal", "temporal")):
-        entered = leaderboard.contestants(protocol)
-        assert list(entered) == list(leaderboard.MODELS)
-        assert {m.inner for m in entered.values() if isinstance(m, evaluation.Tuned)} == {inner}
-
-
-def test_what_the_leaderboard_keeps(leaderboard, medium):
-    tuned = evaluation.Tuned(BiasModel(), {"user_damping": [1.0, 9.0]})
-    models = {"biases": tuned, "popularity": Popularity(), "PureSVD": PureSVD(3)}
-    found = evaluation.compare(models, medium, name="5-fold", verbose=False)
-    rows, differences, folds = leaderboard.summary(found, "5-fold")
-    json.dumps([rows, differences, folds], allow_nan=False)
-    by_model = {row["model"]: row for row in rows}
-    assert by_model["PureSVD"]["rmse"] is None, "its scores are not stars"
-    mean = found.table.query("model == 'biases' and metric == 'rmse'")["value"].mean()
-    assert by_model["biases"]["rmse"] == pytest.approx(mean, rel=1e-5)
-    assert {d["leader"] for d in differences if d["metric"] == "rmse"} == {"biases"}
-    assert len(folds) == 15
-    assert folds[0]["chosen"].keys() == {"user_damping"}
