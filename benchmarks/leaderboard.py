@@ -8,9 +8,10 @@ or python benchmarks/leaderboard.py --data latest-small; add --models "biases;AL
 
 One rule of tuning serves all models. Each has a grid of SETTINGS settings with the package's defaults in its
 middle. They are tried inside every training part, which is cut again in the way of its protocol (a random
-fifth, or the latest fifth in time). Then comes a second round: the same grid, moved so that the winner of
-the first lies in its middle (`evaluation.moved_grid`). The best of both rounds is fitted on the whole part.
-No test rating takes part. PureSVD, whose scores are not stars, chooses by NDCG at 10, all others by RMSE.
+fifth, or the latest fifth in time). Then the grid is moved so that the winner lies in its middle
+(`evaluation.moved_grid`), and tried again, until a round brings nothing better, or there were ROUNDS. So a
+winner is not left at the edge of what was tried. The best of all is fitted on the whole training part. No
+test rating takes part. PureSVD, whose scores are not stars, chooses by NDCG at 10, all others by RMSE.
 The global mean has nothing to choose.
 
 Two worker processes run side by side, each with one thread; fit seconds are those of one thread. Results
@@ -58,7 +59,7 @@ from recsys_helpers import (  # noqa: E402
 )
 
 SETTINGS = 8  # for each model, in each round
-ROUNDS = 2
+ROUNDS = 4  # at most
 PROTOCOLS = {
     "latest-small": ("random", "5-fold", "temporal"),
     "100k": ("u1-u5", "5-fold", "temporal"),
@@ -180,7 +181,7 @@ def summary(found, protocol):
         search = chosen.get((model, fold))
         folds.append(
             {"protocol": protocol, "model": model, "fold": int(fold)}
-            | {"chosen": search and search.settings, "edges": search and search.edges}
+            | {name: search and getattr(search, name) for name in ("settings", "edges", "trials")}
             | {name: plain(values[name], 9) for name in ("rmse", "ndcg", "fit_seconds")}
         )
     return rows, differences, folds

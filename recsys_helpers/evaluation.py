@@ -318,8 +318,9 @@ def grid_search(
     k, threshold
         For "ndcg", as in `rank_model`.
     rounds : int
-        From the second round on the same grid, a dict of lists, is tried again, moved so that the best
-        setting so far lies in its middle; see `moved_grid`.
+        At most so many. From the second round on the same grid, a dict of lists, is tried again, moved so
+        that the best setting so far lies in its middle (`moved_grid`). A round that brings nothing
+        better is the last: then the best has worse ones on every side.
     seed : int
         Of the protocol.
 
@@ -357,7 +358,10 @@ def grid_search(
     tried, rows = [], []
     for number in range(1, rounds + 1):
         if number > 1:
-            settings = moved_grid(settings, tried[_best(rows, target)])
+            best = _best(rows, target)
+            if rows[best]["round"] < number - 1:
+                break
+            settings = moved_grid(settings, tried[best])
         for setting in _settings(settings):
             start = time.perf_counter()
             candidate = clone(model).set_params(**setting)
@@ -533,7 +537,8 @@ def _run(model, train, test, k, threshold):
         start = time.perf_counter()
         tuned = clone(model)
         model = tuned.search(train)
-        chosen = {"settings": tuned.best_params_, "edges": tuned.search_.attrs["edges"]}
+        search = tuned.search_
+        chosen = {"settings": tuned.best_params_, "edges": search.attrs["edges"], "trials": len(search)}
         figures["search_seconds"] = time.perf_counter() - start
     _warm_up(model, train)
     model = clone(model)
@@ -635,8 +640,8 @@ class Comparison(NamedTuple):
         Long: model, protocol, fold, userId, ratings (in test), squared_error (their sum), train_ratings
         and ndcg (NaN without a relevant film).
     chosen : DataFrame
-        Long: model, protocol, fold, settings, the ones a `Tuned` model chose, as a dict, and edges, the
-        list of those at the edge of what was tried (`grid_search`).
+        Long: model, protocol, fold, settings, the ones a `Tuned` model chose, as a dict, edges, the list of
+        those at the edge of what was tried (`grid_search`), and trials, the number of settings tried.
     """
 
     table: pd.DataFrame
@@ -817,7 +822,7 @@ def _assemble(name, wanted, found):
         users.append(frame)
         if record["chosen"] is not None:
             chosen.append(place | record["chosen"])
-    chosen = pd.DataFrame(chosen, columns=["model", "protocol", "fold", "settings", "edges"])
+    chosen = pd.DataFrame(chosen, columns=["model", "protocol", "fold", "settings", "edges", "trials"])
     return Comparison(pd.DataFrame(rows), pd.concat(users, ignore_index=True), chosen)
 
 

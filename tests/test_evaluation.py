@@ -213,6 +213,7 @@ def test_which_choices_lie_on_an_edge():
 def test_grid_search_in_two_rounds(medium):
     grid = {"user_damping": [1.0, 4.0], "item_damping": [1.0, 4.0]}
     table = evaluation.grid_search(BiasModel(), grid, medium, rounds=2, seed=1)
+    assert len(table) == 8
     first = evaluation.grid_search(BiasModel(), grid, medium, seed=1)
     names = ["user_damping", "item_damping", "score"]
     pd.testing.assert_frame_equal(table.loc[:3, names], first[names])
@@ -225,6 +226,19 @@ def test_grid_search_in_two_rounds(medium):
     assert table.attrs["edges"] == edges
     tuned = evaluation.Tuned(BiasModel(), grid, rounds=2, seed=1).fit(medium)
     assert tuned.best_params_ == table.attrs["best"]
+
+
+def test_the_grid_follows_its_best_until_that_stays_in_the_middle(medium):
+    grid = {"user_damping": [100.0, 200.0]}
+    table = evaluation.grid_search(BiasModel(), grid, medium, rounds=30)
+    by_round = table.groupby("round")["score"].min()
+    assert 2 < len(by_round) < 30, "far from the best at first"
+    assert (by_round.diff().dropna().iloc[:-1] < 0).all() and by_round.iloc[-1] >= by_round.iloc[-2]
+    best = table.attrs["best"]["user_damping"]
+    assert table["user_damping"].tail(2).tolist() == pytest.approx([best / 2**0.5, best * 2**0.5])
+    assert table.attrs["edges"] == []
+    short = evaluation.grid_search(BiasModel(), grid, medium, rounds=2)
+    assert short.attrs["edges"] == ["user_damping"]
 
 
 def test_tuned_never_sees_the_test_part(medium):
@@ -327,6 +341,7 @@ def test_compare_in_two_processes_gives_the_same(medium):
     assert one.chosen["model"].tolist() == ["tuned"] * 5
     assert set(one.chosen["settings"][0]) == {"user_damping"}
     assert one.chosen["edges"][0] == ["user_damping"], "of two values, each is an edge"
+    assert one.chosen["trials"].tolist() == [2] * 5
 
 
 def test_workers_are_fewer_where_memory_is_short():
