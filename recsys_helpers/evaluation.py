@@ -320,7 +320,9 @@ def grid_search(
     rounds : int
         At most so many. From the second round on the same grid, a dict of lists, is tried again, moved so
         that the best setting so far lies in its middle (`moved_grid`). A round that brings nothing
-        better is the last: then the best has worse ones on every side.
+        better is the last: then the best has worse ones on every side. A setting that a fit refuses
+        with a ValueError scores NaN there, as a moved grid may leave the range of a parameter; in the
+        first round it is an error.
     seed : int
         Of the protocol.
 
@@ -368,8 +370,10 @@ def grid_search(
             try:
                 scores = [_target(clone(candidate).fit(p.train), p, target, k, threshold) for p in parts]
             except Exception as error:
-                error.add_note(f"while trying {setting}")
-                raise
+                if number == 1 or not isinstance(error, ValueError):
+                    error.add_note(f"while trying {setting}")
+                    raise
+                scores = [np.nan]  # the grid was moved out of the range of a parameter
             seconds = time.perf_counter() - start
             tried.append(setting)
             rows.append(setting | {"round": number, "score": float(np.mean(scores)), "seconds": seconds})
@@ -442,7 +446,7 @@ def _moved_axis(values, center):
 
 def _best(rows, target):
     scores = [row["score"] for row in rows]
-    return int(np.argmin(scores) if target == "rmse" else np.argmax(scores))
+    return int(np.nanargmin(scores) if target == "rmse" else np.nanargmax(scores))
 
 
 def _target(model, part, target, k, threshold):
@@ -862,7 +866,7 @@ class _Results:
 
     def _lock(self):
         """Held until the file is closed or the process ends, however it ends."""
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, OSError):  # not on every system, nor on every file system
             import fcntl
 
             try:

@@ -241,6 +241,34 @@ def test_the_grid_follows_its_best_until_that_stays_in_the_middle(medium):
     assert short.attrs["edges"] == ["user_damping"]
 
 
+class Bounded(BiasModel):
+    """Likes its parameter large, and refuses it above 5."""
+
+    def __init__(self, n=1.0):
+        super().__init__()
+        self.n = n
+
+    def fit(self, ratings, validation=None):
+        if self.n > 5:
+            raise ValueError(f"n: got {self.n}; expected at most 5")
+        return super().fit(ratings)
+
+    def _predict_codes(self, users, items):
+        return super()._predict_codes(users, items) + 1 / self.n
+
+
+@pytest.mark.parametrize("target", ["rmse", "ndcg"])
+def test_a_moved_grid_may_leave_the_range_of_a_parameter(medium, target):
+    table = evaluation.grid_search(Bounded(), {"n": [1.0, 4.0]}, medium, rounds=9, target=target)
+    assert table.loc[table["n"] > 5, "score"].isna().all()
+    assert table["score"].notna().any() and not np.isnan(table.loc[table["n"] <= 5, "score"]).any()
+    if target == "rmse":
+        assert table.attrs["best"] == {"n": 4.0} and table["n"].tolist() == [1, 4, 2, 8]
+    with pytest.raises(ValueError, match="n: got 8") as caught:
+        evaluation.grid_search(Bounded(), {"n": [1.0, 8.0]}, medium, rounds=9)
+    assert caught.value.__notes__ == ["while trying {'n': 8.0}"]
+
+
 def test_tuned_never_sees_the_test_part(medium):
     """Whatever the test ratings are, the choice and the predictions stay."""
     train, test = splits.random_holdout(medium, 0.25, seed=0)
