@@ -256,7 +256,7 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     exec("\n".join(lines), space)
     table = eval(last, space)
     assert len(table) == 14
-    ours = table["our RMSE"]
+    ours = table.set_index(["data", "protocol"], append=True).reorder_levels([1, 2, 0])["our RMSE"]
     assert ours.loc[("100k", "u1", "GLocal-K")] == pytest.approx(board.loc["u1", "rmse"].min())
     assert ours.loc[("100k", "5-fold", "Surprise SVD")] == pytest.approx(
         board.loc[("5-fold", "FunkSVD"), "rmse"]
