@@ -2,17 +2,22 @@
 
     make leaderboard                 # the embedded data
     make leaderboard DATA=100k       # after a download: the official folds u1 … u5, and five random ones
-    make leaderboard DATA=1m         # 90/10, and five random folds
+    make leaderboard DATA=1m         # 90/10, and five random folds: ten times the data, a night's work
 
-or python benchmarks/leaderboard.py --data latest-small. Each model has SETTINGS settings, given below.
-They are tried inside every training part, which is cut again in the way of its protocol (a random fifth,
-or the latest fifth in time), and the best is fitted on the whole part. No test rating takes part. PureSVD,
-whose scores are not stars, chooses by NDCG at 10, all others by RMSE. The global mean has nothing to choose.
+or python benchmarks/leaderboard.py --data latest-small; add --models "biases;ALS" for some of them only.
+
+One rule of tuning serves all models. Each has a grid of SETTINGS settings with the package's defaults in its
+middle. They are tried inside every training part, which is cut again in the way of its protocol (a random
+fifth, or the latest fifth in time). Then the grid is moved so that the winner lies in its middle
+(`evaluation.moved_grid`), and tried again, until a round brings nothing better, or there were ROUNDS. So a
+winner is not left at the edge of what was tried. The best of all is fitted on the whole training part. No
+test rating takes part. PureSVD, whose scores are not stars, chooses by NDCG at 10, all others by RMSE.
+The global mean has nothing to choose.
 
 Two worker processes run side by side, each with one thread; fit seconds are those of one thread. Results
 are kept in benchmarks/tmp as they come, in a file for the present state of the package's code, and a
 rerun after an interruption continues there. In the end they are summed up in
-benchmarks/results/leaderboard-DATA.json.
+benchmarks/results/leaderboard-DATA.json. For 100k and 1m, published figures are printed beside ours.
 """
 
 from __future__ import annotations
@@ -25,7 +30,6 @@ import platform
 import sys
 import time
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +58,8 @@ from recsys_helpers import (  # noqa: E402
     splits,
 )
 
-SETTINGS = 8  # for each model
+SETTINGS = 8  # for each model, in each round
+ROUNDS = 4  # at most
 PROTOCOLS = {
     "latest-small": ("random", "5-fold", "temporal"),
     "100k": ("u1-u5", "5-fold", "temporal"),
@@ -68,41 +73,55 @@ KEPT = (
 )  # fmt: skip
 
 
-def grid(**axes):
-    """All combinations of the values, as a list of settings."""
-    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+def around(center, n, step):
+    """An axis of n values, each `step` times the one before, with the center in its middle."""
+    values = [center * step ** (j - (n - 1) / 2) for j in range(n)]
+    return [round(v) if isinstance(center, int) else float(f"{v:.3g}") for v in values]
 
 
 QUIET = {"verbose": False}
-# Name: (model, settings). The values lie around those which the chapters found for a training part.
+L2 = {"reg": around(10.0, 4, 1.5), "bias_reg": around(3.0, 2, 2)}  # sums of squares, as ALS has them
+# Name: (model, axes of the first grid).
 MODELS = {
     "global mean": (GlobalMean(), None),
-    "biases": (BiasModel(), grid(user_damping=[1.0, 2.0, 4.0, 8.0], item_damping=[1.0, 4.0])),
-    "popularity": (Popularity(), grid(damping=[0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])),
+    "biases": (BiasModel(), {"user_damping": around(5.0, 4, 2), "item_damping": around(5.0, 2, 2)}),
+    "popularity": (Popularity(), {"damping": around(5.0, 8, 2)}),
     "user neighbors": (
         UserKNN(**QUIET),
-        grid(similarity=["centered_cosine", "pearson_baseline"], shrink=[0.0, 50.0], n_neighbors=[30, 60]),
+        {
+            "similarity": ["cosine", "centered_cosine"],
+            "shrink": [0.0, 20.0],
+            "n_neighbors": around(40, 2, 2),
+        },
     ),
     "item neighbors": (
         ItemKNN(**QUIET),
-        grid(similarity=["cosine", "adjusted_cosine"], shrink=[0.0, 20.0], n_neighbors=[20, 40]),
+        {
+            "similarity": ["cosine", "adjusted_cosine"],
+            "shrink": [0.0, 20.0],
+            "n_neighbors": around(40, 2, 2),
+        },
     ),
-    "imputed SVD": (ImputedSVD(), grid(n_factors=[4, 8, 12, 16, 24, 32, 48, 64])),
-    "PureSVD": (PureSVD(), grid(n_factors=[4, 8, 12, 16, 24, 32, 48, 80])),
-    "FunkSVD": (FunkSVD(**QUIET), grid(n_factors=[32, 128], reg=[0.08, 0.12], n_epochs=[30, 60])),
-    "SVD++": (SVDpp(**QUIET), grid(n_factors=[32, 128], reg=[0.05, 0.08], n_epochs=[30, 60])),
-    "NMF": (NMF(**QUIET), grid(n_factors=[8, 16], reg=[0.1, 0.15, 0.2, 0.3])),
-    "ALS": (BiasedALS(32, n_sweeps=15, **QUIET), grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
+    "imputed SVD": (ImputedSVD(), {"n_factors": around(10, 8, 1.4)}),
+    "PureSVD": (PureSVD(), {"n_factors": around(50, 8, 1.4)}),
+    "FunkSVD": (
+        FunkSVD(**QUIET),
+        {"n_factors": around(64, 2, 4), "reg": around(0.08, 2, 2), "n_epochs": around(40, 2, 2)},
+    ),
+    "SVD++": (
+        SVDpp(**QUIET),
+        {"n_factors": around(64, 2, 4), "reg": around(0.05, 2, 2), "n_epochs": around(65, 2, 2)},
+    ),
+    "NMF": (NMF(**QUIET), {"n_factors": around(16, 2, 2), "reg": around(0.15, 4, 1.5)}),
+    "ALS": (BiasedALS(n_sweeps=15, **QUIET), L2),
+    # Weighted by numbers of ratings, the penalties have another unit: the middle is what chapter 4 found.
     "ALS, weighted": (
-        BiasedALS(32, weighted=True, n_sweeps=15, **QUIET),
-        grid(reg=[0.1, 0.15, 0.2, 0.3], bias_reg=[0.1, 0.2]),
+        BiasedALS(weighted=True, n_sweeps=15, **QUIET),
+        {"reg": around(0.15, 4, 1.5), "bias_reg": around(0.15, 2, 2)},
     ),
-    "ALS, genres": (
-        BiasedALS(32, genres=True, n_sweeps=15, **QUIET),
-        grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0]),
-    ),
-    "Adam": (GradientMF(32, **QUIET), grid(reg=[6.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
-    "nuclear norm": (NuclearNormCompletion(**QUIET), grid(reg=[7.0, 9.0, 12.0, 16.0], bias_reg=[2.0, 4.0])),
+    "ALS, genres": (BiasedALS(genres=True, n_sweeps=15, **QUIET), L2),
+    "Adam": (GradientMF(**QUIET), L2),
+    "nuclear norm": (NuclearNormCompletion(**QUIET), L2 | {"reg": around(12.0, 4, 1.5)}),
 }
 RANKERS = ("PureSVD",)
 
@@ -111,13 +130,12 @@ def contestants(protocol):
     """The models of a protocol, each of which searches inside whatever it is fitted on."""
     inner = "temporal" if protocol == "temporal" else "random"
     out = {}
-    for name, (model, settings) in MODELS.items():
-        if settings is None:
+    for name, (model, axes) in MODELS.items():
+        if axes is None:
             out[name] = model
             continue
-        assert len(settings) == SETTINGS, f"{name} has {len(settings)} settings"
         target = "ndcg" if name in RANKERS else "rmse"
-        out[name] = evaluation.Tuned(model, settings, target=target, inner=inner)
+        out[name] = evaluation.Tuned(model, axes, target=target, inner=inner, rounds=ROUNDS)
     return out
 
 
@@ -135,13 +153,13 @@ def parts_of(data, protocol, ratings):
 def summary(found, protocol):
     """Means over the folds with bootstrap errors, differences from the best, and the single folds."""
     wide = found.table.pivot_table(index="model", columns="metric", values="value", sort=False)
-    errors, differences = {}, []
+    errors, differences = {"rmse": {}, "ndcg": {}}, []
     for metric in ("rmse", "ndcg"):
-        users = found.users
-        if metric == "rmse":
-            users = users[~users["model"].isin(RANKERS)]
-        better = wide[metric].drop(list(RANKERS), errors="ignore").idxmin() if metric == "rmse" else None
-        leader = better or wide[metric].idxmax()
+        able = [name for name in wide.index if metric == "ndcg" or name not in RANKERS]
+        if not able:
+            continue
+        leader = wide.loc[able, metric].idxmin() if metric == "rmse" else wide[metric].idxmax()
+        users = found.users[found.users["model"].isin(able)]
         table = evaluation.paired_differences(users, leader, metric=metric)
         errors[metric] = table["value_se"]
         for model, row in table.iterrows():
@@ -157,14 +175,37 @@ def summary(found, protocol):
         if model in RANKERS:  # its scores are not stars
             row |= dict.fromkeys(("rmse", "mae", "calibration_error", "calibration_slope"))
         rows.append(row)
-    chosen = {(c.model, c.fold): c.settings for c in found.chosen.itertuples()}
+    chosen = {(c.model, c.fold): c for c in found.chosen.itertuples()}
     for (model, fold), part in found.table.groupby(["model", "fold"], sort=False):
         values = part.set_index("metric")["value"]
+        search = chosen.get((model, fold))
         folds.append(
-            {"protocol": protocol, "model": model, "fold": int(fold), "chosen": chosen.get((model, fold))}
+            {"protocol": protocol, "model": model, "fold": int(fold)}
+            | {name: search and getattr(search, name) for name in ("settings", "edges", "trials")}
             | {name: plain(values[name], 9) for name in ("rmse", "ndcg", "fit_seconds")}
         )
     return rows, differences, folds
+
+
+def first_fold(found):
+    """The comparison on the first split alone, such as u1."""
+    return found._replace(**{name: table[table["fold"] == 0] for name, table in found._asdict().items()})
+
+
+def beside_published(data, rows):
+    """Published figures with our nearest model, or our best, under the same protocol."""
+    board = pd.DataFrame(rows).dropna(subset="rmse").set_index(["protocol", "model"])
+    published = pd.read_csv(ROOT / "benchmarks" / "literature.csv", dtype={"data": str})
+    out = []
+    for line in published[published["data"] == data].itertuples():
+        if line.protocol not in board.index:
+            continue
+        ours = board.loc[line.protocol]
+        name = ours["rmse"].idxmin() if line.ours == "best" else line.ours
+        if name in ours.index:
+            figures = {"ours": name, "our_rmse": ours.loc[name, "rmse"], "our_se": ours.loc[name, "rmse_se"]}
+            out.append({"protocol": line.protocol, "model": line.model, "rmse": line.rmse} | figures)
+    return out
 
 
 def plain(value, digits=6):
@@ -191,31 +232,40 @@ def machine():
     }  # fmt: skip
 
 
-def main():
+def arguments(words=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", default="latest-small", choices=list(PROTOCOLS))
     parser.add_argument("--jobs", type=int, default=2, help="worker processes; default 2")
-    parser.add_argument("--models", help="some of them, separated by ';', printed and not kept")
-    options = parser.parse_args()
-    names = options.models.split(";") if options.models else list(MODELS)
-    unknown = set(names) - set(MODELS)
+    parser.add_argument("--models", help="some of them, separated by ';'; printed, and kept only with --out")
+    parser.add_argument("--out", type=Path, help="another file for the results")
+    options = parser.parse_args(words)
+    options.names = options.models.split(";") if options.models else list(MODELS)
+    unknown = [name for name in options.names if name not in MODELS]
     if unknown:
-        parser.error(f"models: got {sorted(unknown)}; expected some of {list(MODELS)}")
+        parser.error(f"models: got {unknown}; expected some of {list(MODELS)}")
+    return options
+
+
+def main(words=None):
+    options = arguments(words)
     started, before = time.perf_counter(), machine()
     ratings = load_movielens(options.data)
-    store = ROOT / "benchmarks" / "tmp" / f"leaderboard-{options.data}-{code_digest()}.jsonl"
-    held = sum(1 for _ in open(store, "rb")) if store.exists() else 0
+    folder = options.out.parent if options.out else ROOT / "benchmarks" / "tmp"
+    store = folder / f"leaderboard-{options.data}-{code_digest()}.jsonl"
+    held = store.read_bytes().count(b"\n") if store.exists() else 0
     rows, differences, folds = [], [], []
     for protocol in PROTOCOLS[options.data]:
-        models = {name: model for name, model in contestants(protocol).items() if name in names}
+        models = {name: model for name, model in contestants(protocol).items() if name in options.names}
         found = evaluation.compare(
             models, ratings, parts_of(options.data, protocol, ratings), name=protocol, path=store,
             n_jobs=options.jobs,
         )  # fmt: skip
         for kept, new in zip((rows, differences, folds), summary(found, protocol), strict=True):
             kept += new
+        if protocol == "u1-u5":  # most articles report on the first fold only
+            rows += summary(first_fold(found), "u1")[0]
     jobs = pd.DataFrame(rows).set_index(["protocol", "model"])
     per_protocol = pd.DataFrame(folds).groupby(["protocol", "model"]).size()
     result = {
@@ -225,26 +275,31 @@ def main():
         "users": ratings.n_users,
         "films": ratings.n_items,
         "settings": SETTINGS,
+        "rounds": ROUNDS,
         "workers": options.jobs,
         "wall_seconds": round(time.perf_counter() - started, 1),
         "taken_over": held,
         "job_seconds": round(float((jobs["job_seconds"] * per_protocol).sum()), 1),
         "job_cpu_seconds": round(float((jobs["job_cpu_seconds"] * per_protocol).sum()), 1),
         "machine": before,
-        "grids": {name: MODELS[name][1] for name in names},
+        "grids": {name: MODELS[name][1] for name in options.names},
         "rows": rows,
         "differences": differences,
         "folds": folds,
+        "beside": beside_published(options.data, rows),
     }
     show = ["rmse", "rmse_se", "ndcg", "ndcg_se", "coverage", "fit_cpu_seconds", "peak_mb", "job_cpu_seconds"]
     print(jobs[show].round(4).to_string())
+    if result["beside"]:
+        print("Published figures, and ours under the same protocol:")
+        print(pd.DataFrame(result["beside"]).round(4).to_string(index=False))
     print({key: result[key] for key in ("wall_seconds", "job_seconds", "job_cpu_seconds", "taken_over")})
-    if options.models:
+    if options.models and not options.out:
         print("Not kept: not all models took part.")
         return
-    target = ROOT / "benchmarks" / "results" / f"leaderboard-{options.data}.json"
+    target = options.out or ROOT / "benchmarks" / "results" / f"leaderboard-{options.data}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"Written: {target.relative_to(ROOT)}")
+    print(f"Written: {target}")
 
 
 if __name__ == "__main__":

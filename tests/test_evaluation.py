@@ -1,19 +1,17 @@
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS, ItemKNN, PureSVD, Ratings, evaluation, metrics, splits
+from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
 from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
 from recsys_helpers.evaluation import model_bytes, running_comparison
 
@@ -103,6 +101,10 @@ def test_list_summary(medium, parts):
     assert found["coverage"] == len(np.unique(ranking.lists)) / train.n_items
     assert found["exposure_gini"] == metrics.gini(metrics.exposure(ranking.lists, train.n_items))
     assert "diversity" not in found
+    empty = evaluation.list_summary(
+        evaluation.rank_model(Popularity().fit(train), train, test, users=[]), train
+    )
+    assert empty["coverage"] == 0 and empty.drop("coverage").isna().all()
     movies = pd.DataFrame({"movieId": train.item_ids, "genres": "Drama"})
     drama, _ = splits.random_holdout(Ratings.from_frame(medium.to_frame(), movies=movies), 0.25, seed=1)
     assert evaluation.list_summary(ranking, drama)["diversity"] == pytest.approx(0, abs=1e-12)
@@ -123,6 +125,19 @@ def test_protocols(medium):
         evaluation.protocol_splits(medium, "weekly")
     with pytest.raises(ValueError, match="protocol: got no parts"):
         evaluation.protocol_splits(medium, [])
+    other = Ratings.from_frame(medium.to_frame()[5:9])
+    for parts, error, words in (
+        (3, TypeError, "protocol: got int"),
+        ([(past,)], TypeError, "protocol: got list"),
+        ([("a", "b")], TypeError, "part 0 holds a str"),
+        ([(past, future), (past, future[:0])], ValueError, "part 1 has no ratings"),
+        ([(past, other)], ValueError, "other users or films"),
+        ([(medium, future)], ValueError, f"{len(future)} pairs are in train and in test"),
+    ):
+        with pytest.raises(error, match=words):
+            evaluation.protocol_splits(medium, parts)
+    with pytest.raises(TypeError, match="ratings: got str"):
+        evaluation.protocol_splits("x")
 
 
 def test_grid_search_by_hand(medium):
@@ -146,6 +161,114 @@ def test_grid_search_by_hand(medium):
         evaluation.grid_search(BiasModel(), grid, medium, target="mae")
 
 
+def test_grid_search_refuses_before_the_first_fit(medium):
+    log = []
+    for model, grid, options, error, words in (
+        (Watched(log), [{"shift": 0.1}, {"x": 1}], {}, ValueError, "parameter 'x'"),
+        (Watched(log), [{"shift": 0.1}], {"rounds": 2}, TypeError, "for 2 rounds; expected a dict of lists"),
+        (Watched(log), {"shift": [0.1]}, {"rounds": 0}, ValueError, "rounds: got 0"),
+        (3, [{}], {}, TypeError, "model: got int"),
+    ):
+        with pytest.raises(error, match=words):
+            evaluation.grid_search(model, grid, medium, **options)
+    assert not log
+    with pytest.raises(ValueError, match="user_damping") as caught:
+        evaluation.grid_search(BiasModel(), {"user_damping": [1.0, -1.0]}, medium)
+    assert caught.value.__notes__ == ["while trying {'user_damping': -1.0}"]
+
+
+def test_moved_grid_by_hand():
+    moved = evaluation.moved_grid
+    assert moved({"x": [1.0, 2.0, 4.0, 8.0]}, {"x": 8.0})["x"] == pytest.approx(
+        [8**0.5, 32**0.5, 128**0.5, 512**0.5]
+    )
+    assert moved({"n": [16, 64]}, {"n": 16}) == {"n": [8, 32]}
+    assert moved({"n": [4, 6, 9]}, {"n": 4})["n"] == [3, 5, 7], "4 was tried, and gives way to 5"
+    assert moved({"n": [1, 2, 4, 8]}, {"n": 1})["n"] == [3, 5, 6, 7], "above 0, and none twice"
+    assert moved({"shrink": [0.0, 20.0]}, {"shrink": 0.0}) == {"shrink": [0.0, 10.0]}
+    assert moved({"shrink": [0.0, 20.0]}, {"shrink": 20.0}) == {"shrink": [10.0, 30.0]}
+    assert moved({"x": [-1.0, 1.0]}, {"x": 1.0}) == {"x": [0.0, 2.0]}
+    stay = {"kind": ["a", "b"], "flag": [True, False], "one": [3.0], "none": [None, 1]}
+    assert moved(stay, {"kind": "b", "flag": True, "one": 3.0, "none": 1}) == stay
+
+
+@given(
+    st.floats(0.01, 100), st.floats(1.1, 8), st.integers(1, 4).map(lambda n: 2 * n), st.data()
+)  # fmt: skip
+def test_a_moved_axis_surrounds_the_best_at_half_a_step(start, step, n, data):
+    axis = [start * step**j for j in range(n)]
+    best = data.draw(st.sampled_from(axis))
+    moved = evaluation.moved_grid({"x": axis}, {"x": best})["x"]
+    np.testing.assert_allclose(moved, [best * step ** (j - (n - 1) / 2) for j in range(n)])
+
+
+def test_which_choices_lie_on_an_edge():
+    tried = [{"n": n, "shrink": s, "kind": "a"} for n in (1, 2, 3) for s in (0.0, 5.0)]
+    on = lambda **best: [name for name in best if evaluation._on_edge(name, best, tried)]  # noqa: E731
+    assert on(n=1, shrink=0.0, kind="a") == ["n"]
+    assert on(n=2, shrink=5.0, kind="a") == ["shrink"]
+    assert on(n=3, shrink=5.0) == ["n", "shrink"]
+
+
+def test_grid_search_in_two_rounds(medium):
+    grid = {"user_damping": [1.0, 4.0], "item_damping": [1.0, 4.0]}
+    table = evaluation.grid_search(BiasModel(), grid, medium, rounds=2, seed=1)
+    assert len(table) == 8
+    first = evaluation.grid_search(BiasModel(), grid, medium, seed=1)
+    names = ["user_damping", "item_damping", "score"]
+    pd.testing.assert_frame_equal(table.loc[:3, names], first[names])
+    assert table["round"].tolist() == [1] * 4 + [2] * 4
+    second = evaluation.moved_grid(grid, first.attrs["best"])
+    assert [dict(row) for _, row in table.loc[4:, names[:2]].iterrows()] == evaluation._settings(second)
+    best = table["score"].idxmin()
+    assert table.attrs["best"] == dict(table.loc[best, names[:2]])
+    edges = [name for name in names[:2] if table.loc[best, name] in (table[name].min(), table[name].max())]
+    assert table.attrs["edges"] == edges
+    tuned = evaluation.Tuned(BiasModel(), grid, rounds=2, seed=1).fit(medium)
+    assert tuned.best_params_ == table.attrs["best"]
+
+
+def test_the_grid_follows_its_best_until_that_stays_in_the_middle(medium):
+    grid = {"user_damping": [100.0, 200.0]}
+    table = evaluation.grid_search(BiasModel(), grid, medium, rounds=30)
+    by_round = table.groupby("round")["score"].min()
+    assert 2 < len(by_round) < 30, "far from the best at first"
+    assert (by_round.diff().dropna().iloc[:-1] < 0).all() and by_round.iloc[-1] >= by_round.iloc[-2]
+    best = table.attrs["best"]["user_damping"]
+    assert table["user_damping"].tail(2).tolist() == pytest.approx([best / 2**0.5, best * 2**0.5])
+    assert table.attrs["edges"] == []
+    short = evaluation.grid_search(BiasModel(), grid, medium, rounds=2)
+    assert short.attrs["edges"] == ["user_damping"]
+
+
+class Bounded(BiasModel):
+    """Likes its parameter large, and refuses it above 5."""
+
+    def __init__(self, n=1.0):
+        super().__init__()
+        self.n = n
+
+    def fit(self, ratings, validation=None):
+        if self.n > 5:
+            raise ValueError(f"n: got {self.n}; expected at most 5")
+        return super().fit(ratings)
+
+    def _predict_codes(self, users, items):
+        return super()._predict_codes(users, items) + 1 / self.n
+
+
+@pytest.mark.parametrize("target", ["rmse", "ndcg"])
+def test_a_moved_grid_may_leave_the_range_of_a_parameter(medium, target):
+    table = evaluation.grid_search(Bounded(), {"n": [1.0, 4.0]}, medium, rounds=9, target=target)
+    assert table.loc[table["n"] > 5, "score"].isna().all()
+    assert table["score"].notna().any() and not np.isnan(table.loc[table["n"] <= 5, "score"]).any()
+    if target == "rmse":
+        assert table.attrs["best"] == {"n": 4.0} and table["n"].tolist() == [1, 4, 2, 8]
+    with pytest.raises(ValueError, match="n: got 8") as caught:
+        evaluation.grid_search(Bounded(), {"n": [1.0, 8.0]}, medium, rounds=9)
+    assert caught.value.__notes__ == ["while trying {'n': 8.0}"]
+
+
 def test_tuned_never_sees_the_test_part(medium):
     """Whatever the test ratings are, the choice and the predictions stay."""
     train, test = splits.random_holdout(medium, 0.25, seed=0)
@@ -158,14 +281,13 @@ def test_tuned_never_sees_the_test_part(medium):
     scores = [metrics.rmse(inner.test.values, BiasModel(d).fit(inner.train).predict(inner.test))
               for d in (0.1, 5.0, 500.0)]  # fmt: skip
     np.testing.assert_allclose(tuned.search_["score"], scores)
-    seen = []
-    watched = Watched(seen)
-    evaluation.cross_validate(
-        evaluation.Tuned(watched, {"shift": [0.0, 0.1]}), medium, [(train, test)], verbose=False
-    )
-    held = set(zip(test.user_codes.tolist(), test.item_codes.tolist(), strict=True))
-    assert len(seen) >= 3
-    assert all(not (pairs & held) for pairs in seen)
+    for target, rounds in (("rmse", 1), ("rmse", 2), ("ndcg", 2)):
+        seen = []
+        search = evaluation.Tuned(Watched(seen), {"shift": [0.1, 0.2]}, target=target, rounds=rounds)
+        evaluation.cross_validate(search, medium, [(train, test)], verbose=False)
+        held = set(zip(test.user_codes.tolist(), test.item_codes.tolist(), strict=True))
+        assert len(seen) >= 2 * rounds + 1
+        assert all(not (pairs & held) for pairs in seen)
 
 
 class Watched(GlobalMean):
@@ -246,6 +368,8 @@ def test_compare_in_two_processes_gives_the_same(medium):
     same(one, two)
     assert one.chosen["model"].tolist() == ["tuned"] * 5
     assert set(one.chosen["settings"][0]) == {"user_damping"}
+    assert one.chosen["edges"][0] == ["user_damping"], "of two values, each is an edge"
+    assert one.chosen["trials"].tolist() == [2] * 5
 
 
 def test_workers_are_fewer_where_memory_is_short():
@@ -322,30 +446,66 @@ def test_an_old_result_does_not_stand_in_for_another_setting(medium, tmp_path, m
     for n, (models, ratings, protocol, more) in enumerate(changed, 1):
         evaluation.compare(models, ratings, protocol, **options, **more)
         assert len(done) == n
+    frame = medium.to_frame()
+    tables = {"movies": pd.DataFrame({"movieId": medium.item_ids, "genres": "Drama"})}
+    for changed in (tables, {"users": pd.DataFrame({"userId": medium.user_ids})}, {"scale": (0.5, 6.0)}):
+        n += 1
+        evaluation.compare({"bias": BiasModel()}, Ratings.from_frame(frame, **changed), "random", **options)
+        assert len(done) == n, "a model can learn from the tables, and clip to the scale"
     renamed = evaluation.compare({"another name": BiasModel()}, medium, "random", **options)
     assert len(done) == n, "a name is not a setting"
     assert set(renamed.table["model"]) == {"another name"}
 
 
-KILLED = """
-import os, sys
+SLOW = """
+import sys, time
 sys.path[:0] = sys.argv[2:]
-from test_evaluation import MODELS, Deadly, make_medium
+from test_evaluation import SLOWED, make_medium
 from recsys_helpers import evaluation
-evaluation.compare(MODELS | {"deadly": Deadly()}, make_medium(), path=sys.argv[1], verbose=False)
+evaluation.compare(SLOWED, make_medium(), path=sys.argv[1], n_jobs=2, memory_per_job=1e6, verbose=False)
 """
 
 
-class Deadly(GlobalMean):
-    """Ends its process at the third fit, as a power cut would."""
+class Slow(GlobalMean):
+    """Takes its time where it is asked to, so that a kill comes in the middle."""
 
-    fits = 0
+    def __init__(self, name=""):
+        self.name = name
 
     def fit(self, ratings, validation=None):
-        Deadly.fits += 1
-        if Deadly.fits == 3 and __name__ != "__main__" and os.environ.get("DEADLY"):
-            os._exit(9)
+        time.sleep(float(os.environ.get("SLOW", 0)))
         return super().fit(ratings)
+
+
+SLOWED = {name: Slow(name) for name in "abcd"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the signal SIGKILL")
+def test_a_kill_with_two_workers_loses_and_repeats_nothing(tmp_path, monkeypatch):
+    path, here = tmp_path / "results.jsonl", os.path.dirname(__file__)
+    command = [sys.executable, "-c", SLOW, str(path), here, os.path.dirname(here)]
+    process = subprocess.Popen(command, env={**os.environ, "SLOW": "0.2"}, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if path.exists() and path.read_bytes().count(b"\n") >= 4:
+                break
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    content = path.read_bytes()
+    kept = content[: content.rindex(b"\n") + 1]
+    n = kept.count(b"\n")
+    assert 4 <= n < 20
+    path.write_bytes(kept + b'{"key": "half a li')
+    done = counting(monkeypatch)
+    found = evaluation.compare(SLOWED, make_medium(), path=path, verbose=False)
+    assert len(done) == 20 - n
+    assert path.read_bytes().startswith(kept)
+    keys = [json.loads(line)["key"] for line in path.read_bytes().splitlines()]
+    assert len(keys) == len(set(keys)) == 20
+    same(found, evaluation.compare(SLOWED, make_medium(), verbose=False))
 
 
 def make_medium():
@@ -355,30 +515,73 @@ def make_medium():
     return Ratings.from_frame(pd.DataFrame({"userId": u, "movieId": i, "rating": values}))
 
 
-def test_after_a_kill_a_rerun_continues(tmp_path, monkeypatch):
+class Moody(GlobalMean):
+    """Fails where the training part is the first of its kind."""
+
+    def __init__(self, hates=0):
+        self.hates = hates
+
+    def fit(self, ratings, validation=None):
+        if len(ratings) == self.hates:
+            raise TwoWords("will", "not")
+        return super().fit(ratings)
+
+
+class TwoWords(Exception):
+    """Cannot be unpickled: only its message is kept."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_names_the_model_and_keeps_what_others_did(medium, tmp_path, monkeypatch, n_jobs):
     path = tmp_path / "results.jsonl"
-    here = os.path.dirname(__file__)
-    command = [sys.executable, "-c", KILLED, str(path), here, os.path.dirname(here)]
-    dead = subprocess.run(command, env={**os.environ, "DEADLY": "1"}, capture_output=True, text=True)
-    assert dead.returncode == 9, dead.stderr
-    kept = path.read_bytes()
-    n = kept.count(b"\n")
-    assert 0 < n < 20
+    parts = [(medium[n + 200 :], medium[: n + 200]) for n in range(3)]
+    models = {"mean": GlobalMean(), "moody": Moody(len(medium) - 201), "bias": BiasModel()}
+    options = {"verbose": False, "n_jobs": n_jobs, "memory_per_job": 1e6}
+    with pytest.raises(Exception, match="will not") as caught:
+        evaluation.compare(models, medium, parts, path=path, **options)
+    notes = " ".join(caught.value.__notes__)
+    assert "'moody'" in notes and f"1 of 9 results failed; the others are in {path}" in notes
+    assert path.read_bytes().count(b"\n") == 8
     done = counting(monkeypatch)
-    models = MODELS | {"deadly": Deadly()}
-    found = evaluation.compare(models, make_medium(), path=path, verbose=False)
-    assert len(done) == 20 - n
-    assert path.read_bytes().startswith(kept)
-    same(found, evaluation.compare(models, make_medium(), verbose=False))
+    with pytest.raises(Exception, match="will not"):
+        evaluation.compare(models, medium, parts, path=path, verbose=False)
+    assert done == ["Moody"]
+    with pytest.raises(Exception, match="will not"):
+        evaluation.compare(models, medium, parts, **options)
 
 
-def test_an_error_names_the_model_and_keeps_what_is_done(medium, tmp_path):
+def test_a_second_process_may_not_write_to_the_file(medium, tmp_path):
+    pytest.importorskip("fcntl")
     path = tmp_path / "results.jsonl"
-    models = {"mean": GlobalMean(), "broken": BiasModel(user_damping=-1)}
-    with pytest.raises(ValueError, match="user_damping") as caught:
-        evaluation.compare(models, medium, path=path, verbose=False)
-    assert any("'broken'" in note for note in caught.value.__notes__)
-    assert path.read_bytes().count(b"\n") == 1
+    with evaluation._Results(path) as store:
+        store.add("a", {"key": "a"})
+        with pytest.raises(RuntimeError, match="another process is writing"):
+            evaluation.compare(MODELS, medium, path=path, verbose=False)
+    assert path.read_bytes() == b'{"key": "a"}\n'
+    evaluation.compare({"mean": GlobalMean()}, medium, "random", path=path, verbose=False)
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"a,b\n1,2\n", b'{"key": 1}\n{"model": 2}\n'])
+def test_a_file_that_is_something_else_is_left_alone(medium, tmp_path, content):
+    path = tmp_path / "notes"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged|is no result"):
+        evaluation.compare(MODELS, medium, path=path, verbose=False)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("rest", [b"\0\0\0", b'{"ke', b'{"key": "ab\0\0'])
+def test_what_a_power_cut_leaves_is_dropped(medium, tmp_path, rest):
+    path = tmp_path / "results.jsonl"
+    options = {"path": path, "verbose": False}
+    first = evaluation.compare(MODELS, medium, "random", **options)
+    whole = path.read_bytes()
+    path.write_bytes(whole + rest)
+    same(first, evaluation.compare(MODELS, medium, "random", **options))
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -389,6 +592,9 @@ def test_an_error_names_the_model_and_keeps_what_is_done(medium, tmp_path):
         ({"x": 3}, {}, TypeError, "got int for 'x'"),
         ({"x": GlobalMean()}, {"n_jobs": 0}, ValueError, "n_jobs"),
         ({"x": GlobalMean()}, {"k": 0}, ValueError, "k: got 0"),
+        ({"x": GlobalMean()}, {"threshold": 9}, ValueError, "threshold: got 9, which no test rating"),
+        ({"x": GlobalMean()}, {"threshold": "4"}, TypeError, "threshold: got '4'"),
+        ({"x": GlobalMean()}, {"memory_per_job": 0}, ValueError, "memory_per_job: got 0"),
         (
             {"x": BiasedALS(random_state=np.random.default_rng())},
             {},
@@ -445,12 +651,57 @@ def test_intervals_cover_and_p_values_hold_their_level():
     assert table.loc["other", "p"] < 0.05, "the users differ by far more than the models, yet it is found"
 
 
+def unequal_users(rng, n, models=2):
+    """As unequal in their numbers of ratings as the users of MovieLens; the models are equally good."""
+    count = np.maximum(1, np.exp(rng.normal(2.2, 1.2, n)).astype(int))
+    spread = np.exp(rng.normal(-0.15, 0.35, n))
+    shared = rng.chisquare(count) * spread**2
+    frames = []
+    for model in range(models):
+        own = 0.3 * spread * np.sqrt(count) * rng.standard_normal(n)
+        frame = pd.DataFrame({"userId": np.arange(n), "ratings": count, "ndcg": np.nan})
+        frame["squared_error"] = np.maximum(shared + own, 0.01)
+        frames.append(frame.assign(model=str(model), protocol="p", fold=0))
+    return pd.concat(frames)
+
+
+def test_intervals_cover_and_corrected_tests_hold_their_level_for_unequal_users():
+    rng = np.random.default_rng(0)
+    covered, alarms, corrected, trials = 0, 0, 0, 100
+    for seed in range(trials):
+        users = unequal_users(rng, 60, models=6)
+        table = evaluation.paired_differences(users, "0", n_boot=199, seed=seed).drop("0")
+        covered += (table["low"] <= 0).to_numpy() & (table["high"] >= 0).to_numpy()
+        alarms += (table["p"] < 0.05).any()
+        corrected += (table["p_holm"] < 0.05).any()
+        assert ((table["low"] > 0) | (table["high"] < 0)).eq(table["p"] <= 0.05).all(), "one rule behind both"
+    assert 0.90 <= np.mean(covered) / trials <= 0.99
+    assert alarms / trials > 0.1 > corrected / trials
+
+
+def test_models_that_never_differ_and_users_without_relevant_films(medium):
+    users = evaluation.compare(MODELS, medium, verbose=False).users
+    twin = pd.concat([users, users[users["model"] == "bias"].assign(model="twin")])
+    table = evaluation.paired_differences(twin, "bias", n_boot=50)
+    assert table.loc["twin", ["difference", "low", "high", "p"]].tolist() == [0, 0, 0, 1]
+    few = users.copy()
+    few.loc[few["userId"] % 5 > 0, "ndcg"] = np.nan
+    some = few[few["userId"] % 5 == 0]
+    whole, part = (evaluation.paired_differences(u, "bias", metric="ndcg", n_boot=50) for u in (few, some))
+    pd.testing.assert_frame_equal(whole, part)
+    few["ndcg"] = np.nan
+    with pytest.raises(ValueError, match="users: got 0 with a value of ndcg"):
+        evaluation.paired_differences(few, "bias", metric="ndcg")
+
+
 def test_paired_differences_bad_input(medium):
     users = evaluation.compare(MODELS, medium, "random", verbose=False).users
     with pytest.raises(ValueError, match="baseline: got 'x'"):
         evaluation.paired_differences(users, "x")
     with pytest.raises(ValueError, match="expected one, select it first"):
         evaluation.paired_differences(pd.concat([users, users.assign(protocol="b")]), "bias")
+    with pytest.raises(TypeError, match="users: got str"):
+        evaluation.paired_differences("x", "bias")
     with pytest.raises(ValueError, match="different ratings"):
         evaluation.paired_differences(users.iloc[1:], "bias")
 
@@ -476,44 +727,6 @@ def test_holm_lies_between_none_and_bonferroni(p):
 def test_pareto_front():
     front = evaluation.pareto_front([1, 2, 3, 2, 1], [5, 3, 4, 6, 5])
     assert front.tolist() == [True, True, False, False, True]
-
-
-# ---- the leaderboard ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def leaderboard():
-    path = Path(__file__).parents[1] / "benchmarks" / "leaderboard.py"
-    spec = importlib.util.spec_from_file_location("leaderboard", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_model_of_the_leaderboard_gets_the_same_effort(leaderboard):
-    for name, (model, settings) in leaderboard.MODELS.items():
-        if settings is None:
-            assert model.get_params() == {}, "only a model without settings may have none to try"
-            continue
-        assert len(settings) == leaderboard.SETTINGS, name
-        tried = [clone(model).set_params(**setting).get_params() for setting in settings]
-        assert all(one != other for n, one in enumerate(tried) for other in tried[:n]), name
-    for protocol, inner in (("5-fold", "random"), ("temporal", "temporal")):
-        entered = leaderboard.contestants(protocol)
-        assert list(entered) == list(leaderboard.MODELS)
-        assert {m.inner for m in entered.values() if isinstance(m, evaluation.Tuned)} == {inner}
-
-
-def test_what_the_leaderboard_keeps(leaderboard, medium):
-    tuned = evaluation.Tuned(BiasModel(), {"user_damping": [1.0, 9.0]})
-    models = {"biases": tuned, "popularity": Popularity(), "PureSVD": PureSVD(3)}
-    found = evaluation.compare(models, medium, name="5-fold", verbose=False)
-    rows, differences, folds = leaderboard.summary(found, "5-fold")
-    json.dumps([rows, differences, folds], allow_nan=False)
-    by_model = {row["model"]: row for row in rows}
-    assert by_model["PureSVD"]["rmse"] is None, "its scores are not stars"
-    mean = found.table.query("model == 'biases' and metric == 'rmse'")["value"].mean()
-    assert by_model["biases"]["rmse"] == pytest.approx(mean, rel=1e-5)
-    assert {d["leader"] for d in differences if d["metric"] == "rmse"} == {"biases"}
-    assert len(folds) == 15
-    assert folds[0]["chosen"].keys() == {"user_damping"}
+    for costs, errors in (([1, np.nan], [1, 1]), ([1, 2], [1]), ([[1]], [[1]])):
+        with pytest.raises(ValueError, match="costs and errors"):
+            evaluation.pareto_front(costs, errors)

@@ -108,8 +108,12 @@ def test_errors_by_group_by_hand():
     np.testing.assert_allclose(table["rmse"], [0.5**0.5, 5**0.5])
     np.testing.assert_allclose(table["mae"], [0.5, 2])
     np.testing.assert_allclose(table["bias"], [0.5, -2])
-    with pytest.raises(ValueError, match="groups: got 1; expected 2"):
+    with pytest.raises(ValueError, match=r"groups: got shape \(1,\); expected \(2,\)"):
         metrics.errors_by_group([1, 2], [1, 2], [1])
+    for missing in ([1, np.nan], ["a", None]):
+        for grouped in (metrics.errors_by_group, metrics.rmse_interval):
+            with pytest.raises(ValueError, match="groups: got a missing value"):
+                grouped([1, 2], [1, 2], missing)
 
 
 def test_groups_add_up_to_the_whole():
@@ -129,6 +133,9 @@ def test_popularity_bands():
     for edges in ([], [0, 3], [3, 3], [5, 2]):
         with pytest.raises(ValueError, match="edges"):
             metrics.popularity_bands([1], edges)
+    for counts in ([-1, 2], [np.nan]):
+        with pytest.raises(ValueError, match="counts"):
+            metrics.popularity_bands(counts)
 
 
 def test_calibration():
@@ -146,7 +153,8 @@ def test_calibration():
     assert table.attrs["slope"] == pytest.approx(slope)
     perfect = metrics.calibration(pred, pred, 4)
     assert perfect.attrs["error"] == 0 and perfect.attrs["slope"] == pytest.approx(1)
-    assert np.isnan(metrics.calibration([1, 2], [3, 3], 1).attrs["slope"])
+    for equal in (3.0, 0.1):  # the mean of three times 0.1 is not 0.1
+        assert np.isnan(metrics.calibration([1, 2, 3], [equal] * 3, 1).attrs["slope"])
     with pytest.raises(ValueError, match="n_bins: got 3; expected at most 2"):
         metrics.calibration([1, 2], [1, 2], 3)
 
@@ -305,6 +313,15 @@ def test_a_list_with_ties_takes_the_smaller_code():
     assert found.ranks.data.tolist() == [3, 6]
 
 
+@pytest.mark.parametrize("users", [[0, 2, 1, 3], [3, 2, 1, 0], [1, 1, 3], [0, 3, 3, 3]])
+def test_rows_in_any_order_get_their_own_scores(users):
+    scores, relevant, seen = random_case(11, m=4)
+    whole = metrics.rank_scores(scores, relevant, seen, users=range(4))
+    found = metrics.rank_scores(scores, relevant, seen, users=users)
+    np.testing.assert_array_equal(found.lists, whole.lists[users])
+    np.testing.assert_array_equal(found.values, whole.values.iloc[users])
+
+
 def test_films_that_cannot_be_listed():
     relevant = csr_array([[1.0, 1, 0, 0]])
     found = metrics.rank_scores(np.array([[1.0, -np.inf, 3, 2]]), relevant, csr_array([[0, 0, 1, 0]]), k=4)
@@ -316,6 +333,16 @@ def test_films_that_cannot_be_listed():
     assert (nothing.values == 0).all(axis=None)
     leaked = metrics.rank_scores(np.array([[9.0, 8, 1, 0]]), relevant, relevant, k=2)
     assert leaked.values.loc[0, "recall"] == 0, "relevant and seen: can never be found"
+
+
+def test_lists_longer_than_the_catalog_and_infinite_scores():
+    relevant = csr_array([[0, 1.0, 0]])
+    found = metrics.rank_scores(np.array([[1, np.inf, np.inf]]), relevant, k=1000)
+    assert found.lists[0, :4].tolist() == [1, 2, 0, -1]
+    assert found.values.loc[0, ["precision", "recall", "ndcg"]].tolist() == [1 / 1000, 1, 1]
+    whole = metrics.rank_scores(np.array([[2, 3, 1]]), relevant, k=1)
+    flags = metrics.rank_scores(np.array([[False, True, False]]), relevant, k=1)
+    assert whole.lists.tolist() == flags.lists.tolist() == [[1]]
 
 
 def test_users_without_relevant_films_are_left_out_of_the_means():
@@ -367,7 +394,7 @@ def test_ready_made_lists_get_the_same():
     for lists, words in [
         ([[0, 0]], "a film twice"),
         ([[50]], "item code 50"),
-        ([0, 1], "shape"),
+        ([0, 1], "int64 values in 1 dim"),
         ([[0], [1]], "shape"),
     ]:
         with pytest.raises(ValueError, match=f"lists: got {words}"):
@@ -437,7 +464,12 @@ def test_curve_is_the_mean_over_users():
     assert curve.attrs["area"] == pytest.approx(means["full_average_precision"], abs=1e-12)
     with pytest.raises(ValueError, match="no relevant film"):
         metrics.precision_recall_curve(csr_array((2, 3), dtype=np.int32))
-    with pytest.raises(ValueError, match="lengths: got 0"):
+    with pytest.raises(TypeError, match="ranks: got ndarray"):
+        metrics.precision_recall_curve(np.eye(3))
+    for lengths in ([], [1.5], [[1]]):
+        with pytest.raises(ValueError, match="lengths: got"):
+            metrics.precision_recall_curve(csr_array([[1, 2]], dtype=np.int32), lengths)
+    with pytest.raises(ValueError, match=r"lengths: got \[0, 1\]"):
         metrics.precision_recall_curve(metrics.rank_scores(scores, relevant).ranks, [0, 1])
 
 
@@ -470,3 +502,40 @@ def test_diversity_agrees_with_pairs():
         metrics.intra_list_diversity(lists, features[:10])
     with pytest.raises(ValueError, match="features"):
         metrics.intra_list_diversity(lists, np.full((40, 2), np.nan))
+
+
+NOT_LISTS = [
+    ([0, 1], "1 dimension"),
+    ([[0.5, 1.0]], "float64"),
+    ([[0, 7]], "item code 7; expected codes below 3"),
+    ([[2**33, 0]], "item code 8589934592"),
+]
+
+
+@pytest.mark.parametrize("lists, words", NOT_LISTS)
+def test_what_is_not_a_list_of_items_is_refused(lists, words):
+    for about in (
+        lambda: metrics.exposure(lists, 3),
+        lambda: metrics.coverage(lists, 3),
+        lambda: metrics.novelty(lists, [1, 2, 3], 5),
+        lambda: metrics.intra_list_diversity(lists, np.eye(3)),
+        lambda: metrics.score_lists(lists, csr_array([[1.0, 0, 0]])),
+    ):
+        with pytest.raises(ValueError, match=words):
+            about()
+
+
+def test_no_lists_and_lists_with_gaps():
+    assert metrics.coverage([], 3) == 0
+    assert metrics.exposure([], 3).tolist() == [0, 0, 0]
+    assert metrics.novelty([], [1, 2], 5).shape == metrics.intra_list_diversity([], np.eye(2)).shape == (0,)
+    with pytest.raises(ValueError, match="a film after an empty place"):
+        metrics.score_lists([[-1, 0]], csr_array([[1.0, 0]]))
+    far_below = metrics.score_lists([[0, -(2**40)]], csr_array([[1.0, 0]]))
+    assert far_below.loc[0, "precision"] == 0.5
+    for counts, n_users in (([-1, 2], 5), ([np.nan, 2], 5), ([9, 2], 5), ([1, 2], 0)):
+        with pytest.raises(ValueError, match="counts|n_users"):
+            metrics.novelty([[0]], counts, n_users)
+    for scores in (np.full((1, 2), "a"), np.ones((1, 2), complex)):
+        with pytest.raises(TypeError, match="expected real numbers"):
+            metrics.rank_scores(scores, csr_array([[1.0, 0]]))
