@@ -96,6 +96,14 @@ def test_what_the_leaderboard_keeps(leaderboard, medium):
     assert leaderboard.summary(only, "random")[0][0]["ndcg"] > 0
 
 
+def test_the_kept_results_come_from_these_grids(leaderboard):
+    kept = json.loads((ROOT / "benchmarks" / "results" / "leaderboard-latest-small.json").read_text())
+    assert (kept["settings"], kept["rounds"]) == (leaderboard.SETTINGS, leaderboard.ROUNDS)
+    assert kept["grids"] == {name: axes for name, (_, axes) in leaderboard.MODELS.items()}
+    assert kept["taken_over"] == 0, "so that wall_seconds are those of the whole"
+    assert kept["wall_seconds"] < 20 * 60
+
+
 def test_published_figures_stand_beside_the_nearest_or_the_best_of_ours(leaderboard):
     rows = [
         {"protocol": protocol, "model": model, "rmse": rmse, "rmse_se": 0.01}
