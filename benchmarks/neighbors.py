@@ -275,7 +275,7 @@ def growth_part():
 
 
 def accuracy_part():
-    """RMSE over 5 folds; for each, every library chooses among 12 settings on a held-out fifth of the training part.
+    """RMSE over 5 folds; each library chooses among 12 settings on a held-out fifth of each training part.
 
     A fit serves all numbers of neighbors: the functions yield (setting, predictions).
     """
@@ -300,7 +300,8 @@ def accuracy_part():
             model.fit(surprise_trainset(train))
             for k in ks:
                 model.k = k
-                yield (similarity, shrink, k), np.array([model.predict(u, i, clip=False).est for u, i in rows])
+                found = [model.predict(u, i, clip=False).est for u, i in rows]
+                yield (similarity, shrink, k), np.array(found)
 
     def lenskit(train, test, kinds):
         fallback = BiasModel().fit(train).predict(test)  # where it gives no prediction
@@ -351,7 +352,9 @@ def accuracy_part():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--growth-child", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -363,7 +366,9 @@ def main():
         measured = globals()[f"{part}_part"]()
         measured |= {"date": time.strftime("%Y-%m-%d"), "load_average": os.getloadavg()}
         result[part] = measured
-        packages = ("numpy", "numba", "scipy", "scikit-learn", "scikit-surprise", "lenskit", "implicit", "pandas")
+        packages = (
+            "numpy", "numba", "scipy", "scikit-learn", "scikit-surprise", "lenskit", "implicit", "pandas"
+        )  # fmt: skip
         result["machine"] = {
             "processor": platform.processor() or platform.machine(),
             "cpus": os.cpu_count(),

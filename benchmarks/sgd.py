@@ -57,8 +57,8 @@ PLAN = {
     "libmf32m": [(name, "32m", (64,), 1, 3, 1) for name in (*FUNK, "libmf")],
     "svdpp": [(name, "ml100k", (20,), 1, 3, 2) for name in ("ours-svdpp", "surprise-svdpp")],
     "svdpp1m": [(name, "ml1m", (20,), 1, 2, 1) for name in ("ours-svdpp", "surprise-svdpp")],
-    "svds8m": [(name, "8m", (RANK_SVDS,), 0, 1, 1) for name in ("ours-svds", "scipy-svds")],
-    "svds": [(name, "32m", (RANK_SVDS,), 0, 1, 1) for name in ("ours-svds", "scipy-svds")],
+    "svds8m": [(name, "8m", (RANK_SVDS,), 0, 1, 3) for name in ("ours-svds", "scipy-svds")],
+    "svds": [(name, "32m", (RANK_SVDS,), 0, 1, 3) for name in ("ours-svds", "scipy-svds")],
 }
 
 

@@ -90,7 +90,7 @@ class BiasModel(Recommender):
         item_weight = np.maximum(ratings.item_counts + item_damping, np.finfo(float).tiny)
         user_bias = np.zeros(ratings.n_users)
         item_bias = np.zeros(ratings.n_items)
-        for sweep in range(1, max_sweeps + 1):
+        for sweep in range(1, max_sweeps + 1):  # noqa: B007  Counted for n_sweeps_, below.
             old_user, old_item = user_bias, item_bias
             user_bias = (
                 np.bincount(users, deviation - item_bias[items], minlength=len(user_bias)) / user_weight

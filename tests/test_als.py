@@ -169,7 +169,8 @@ def test_at_convergence_no_minimizer_finds_better(medium, k, genres, weighted):
     strength = dict(reg=0.08, bias_reg=0.05, genre_reg=0.03, genre_bias_reg=0.02)
     if not weighted:
         strength = {name: 25 * value for name, value in strength.items()}
-    model = BiasedALS(k, genres=genres, weighted=weighted, n_sweeps=4000, **(EXACT | {"tol": 1e-14}), **strength)
+    options = EXACT | {"tol": 1e-14} | strength
+    model = BiasedALS(k, genres=genres, weighted=weighted, n_sweeps=4000, **options)
     model.fit(ratings)
     objective = objective_of(model, ratings)
     value, gradient = objective(theta(model))
@@ -276,9 +277,8 @@ def test_the_result_is_the_same_in_another_process(medium, tmp_path):
     )
     import hashlib
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "ratings.csv")], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", code, str(tmp_path / "ratings.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(model.user_factors_.tobytes()).hexdigest()
 
 
@@ -320,7 +320,8 @@ def test_contributions_sum_to_the_prediction(fitted):
     assert table["contribution"].abs().is_monotonic_decreasing
     new = fitted.fold_in({5: 4.5, 7: 2.0})
     told = new.explain(movie)
-    assert told.attrs["baseline"] + told["contribution"].sum() == pytest.approx(new.predict([movie])[0], abs=1e-5)
+    whole = told.attrs["baseline"] + told["contribution"].sum()
+    assert whole == pytest.approx(new.predict([movie])[0], abs=1e-5)
 
 
 def test_unknown_users_and_films_fall_back(fitted):

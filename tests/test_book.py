@@ -72,7 +72,8 @@ def test_committed_with_the_outputs_of_one_clean_run(chapter):
             assert output.output_type != "error", cell.source
             assert output.get("name") != "stderr", f"a cell warns: {cell.source}\n{output.get('text')}"
             places = r"/home/|/root/|/tmp/|/Users/|site-packages|[A-Z]:\\\\"
-            assert not re.search(places, str(output)), f"an output names a folder of one machine: {cell.source}"
+            named = re.search(places, str(output))
+            assert not named, f"an output names a folder of one machine: {cell.source}"
 
 
 # ---- the frame ------------------------------------------------------------------
@@ -177,9 +178,9 @@ NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:\s?%)?(?!\w)")
 def typed_numbers(text):
     """Numbers that somebody typed though a cell should have computed them.
 
-    A decimal, a percentage, a number with thousands, and a whole number from 100 on that is neither a year nor a
-    power of ten count as measured. Free are: what glue inserts, code, mathematics ($0.5$: a worked example or a
-    definition), the version of Python, and a sentence that cites its source.
+    A decimal, a percentage, a number with thousands, and a whole number from 100 on that is neither a year
+    nor a power of ten count as measured. Free are: what glue inserts, code, mathematics ($0.5$: a worked
+    example or a definition), the version of Python, and a sentence that cites its source.
     """
     found = []
     text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", text, flags=re.DOTALL)
