@@ -107,9 +107,11 @@ class FeedbackStore:
         """Check that the file is ours, or empty; then set it up."""
         execute = self._connection.execute
         execute("PRAGMA synchronous=FULL")
+        execute("BEGIN")  # one moment for all three: another process may be making the table
         tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         owner = execute("PRAGMA application_id").fetchone()[0]
         version = execute("PRAGMA user_version").fetchone()[0]
+        execute("COMMIT")
         if owner != APPLICATION_ID and (tables or owner or version):
             raise FeedbackFileError(
                 f"path: got {self.path}, a database of another program; expected a file that "

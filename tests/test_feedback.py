@@ -1,4 +1,4 @@
-import multiprocessing
+import contextlib
 import os
 import shutil
 import signal
@@ -242,27 +242,60 @@ def test_threads_that_share_a_store(store):
     assert all(len(store.ratings(f"session-{n}")) == 20 for n in range(6))
 
 
-def talk_from_a_process(path, number, start):
-    start.wait(60)
-    with FeedbackStore(path) as store:
-        for movie in range(15):
-            store.add(f"session-{number}", movie, "rating", 0.5 + number / 2)
+TALKER = """
+import sys
+from recsys_helpers.feedback import FeedbackStore
+path, number = sys.argv[1], int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+with FeedbackStore(path) as store:
+    for movie in range(15):
+        store.add(f"session-{number}", movie, "rating", 0.5 + number / 2)
+"""
 
 
 def test_processes_that_share_a_file(path):
     """All open a file that does not exist yet at the same moment, and write at once."""
-    context = multiprocessing.get_context("spawn")
-    start = context.Event()
-    writers = [context.Process(target=talk_from_a_process, args=(path, n, start)) for n in range(3)]
-    for writer in writers:
-        writer.start()
-    start.set()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", TALKER, path, str(n)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )
+            )
+            for n in range(3)
+        ]  # fmt: skip
+        assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 3
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     with FeedbackStore(path) as store:
         for number in range(3):
             assert store.ratings(f"session-{number}") == dict.fromkeys(range(15), 0.5 + number / 2)
+
+
+def test_a_file_that_another_makes_while_it_is_looked_at(path, monkeypatch):
+    class Interrupted(sqlite3.Connection):
+        others = 1
+
+        def execute(self, statement, *arguments):
+            if statement == "PRAGMA user_version" and self.others:
+                self.others -= 1
+                with contextlib.suppress(OSError), FeedbackStore(path, timeout=0.1) as other:
+                    other.add(ADA, 1, "like")
+            return super().execute(statement, *arguments)
+
+    connect, factories = sqlite3.connect, [Interrupted]
+    monkeypatch.setattr(
+        sqlite3,
+        "connect",
+        lambda *a, **k: connect(*a, **k, factory=factories.pop() if factories else sqlite3.Connection),
+    )
+    with FeedbackStore(path) as store:
+        store.add(ADA, 2, "like")
+        assert store.ratings(ADA)[2] == LIKE
 
 
 def test_waits_for_another_writer(store, path):
