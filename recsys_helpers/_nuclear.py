@@ -25,6 +25,7 @@ from tqdm import tqdm
 from .kernels import completion as kernels
 from .kernels.als import lanes
 from .kernels.products import multiply_rows
+from .linalg import in_whole_vectors
 
 # Multiply-adds in one piece of work for a thread; fixed, so that sums do not depend on the threads.
 CHUNK_WORK = 4e6
@@ -171,15 +172,10 @@ class Problem:
         return self._times(True, e[self.turn], x, out)
 
     def _times(self, by_column, e, x, out):
-        k, unit = x.shape[1], lanes(x.dtype)
-        width = -(-k // unit) * unit
-        if width > k or not x.flags.c_contiguous:
-            padded = np.zeros((len(x), width), x.dtype)
-            padded[:, :k] = x
-            x = padded
+        k, x = x.shape[1], in_whole_vectors(x, x.dtype)
         if out is None:
-            out = np.empty((self.shape[by_column], width), x.dtype)
-        self._run(multiply_rows, by_column, width, e, x, unit, out)
+            out = np.empty((self.shape[by_column], x.shape[1]), x.dtype)
+        self._run(multiply_rows, by_column, x.shape[1], e, x, lanes(x.dtype), out)
         return out[:, :k]
 
     # -- the objective in factors

@@ -58,12 +58,8 @@ class SparsePlusLowRank(LinearOperator):
         return SparsePlusLowRank(self.columns, self.rows, sides, dtype=self.dtype, n_threads=self.n_threads)
 
     def _product(self, matrix, x, sides):
-        width = x.shape[1]
-        ld = -(-width // lanes(self.dtype)) * lanes(self.dtype)
-        if ld != width or not x.flags.c_contiguous or x.dtype != self.dtype:
-            padded = np.zeros((len(x), ld), self.dtype)
-            padded[:, :width] = x
-            x = padded
+        width, x = x.shape[1], in_whole_vectors(x, self.dtype)
+        ld = x.shape[1]
         out = np.empty((matrix.shape[0], ld), self.dtype)
         data = matrix.data.astype(self.dtype, copy=False)
         cuts = _cuts(matrix.indptr, ld)
@@ -81,6 +77,17 @@ class SparsePlusLowRank(LinearOperator):
         if sides is not None:
             out += sides[0] @ (sides[1].T @ x)
         return out[:, :width]
+
+
+def in_whole_vectors(x, dtype):
+    """x as `multiply_rows` takes it: contiguous, with columns of zeros up to whole vectors."""
+    width = x.shape[1]
+    ld = -(-width // lanes(dtype)) * lanes(dtype)
+    if ld == width and x.flags.c_contiguous and x.dtype == dtype:
+        return x
+    padded = np.zeros((len(x), ld), dtype)
+    padded[:, :width] = x
+    return padded
 
 
 def _cuts(indptr, width):
