@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity, load_movielens
-from recsys_helpers.base import top_codes
+from recsys_helpers.models.base import top_codes
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,8 +6,8 @@ import altair as alt
 import engine
 import streamlit as st
 
-from recsys_helpers.feedback import SESSION, FeedbackFileError
 from recsys_helpers.plots import PALETTE
+from recsys_helpers.serving.feedback import SESSION, FeedbackFileError
 
 KINDS = ["film", "rated low", "rated high", "you"]
 

@@ -55,7 +55,7 @@ SWEEPS = {"ml1m": (1, 3), "32m": (1, 2)}
 
 def _ours(users, items, values, threads, solver="cholesky"):
     from recsys_helpers import BiasedALS
-    from recsys_helpers.ratings import Ratings
+    from recsys_helpers.data.ratings import Ratings
 
     ratings = Ratings(users, items, values, None, _ids(users), _ids(items))
 
@@ -495,7 +495,7 @@ def _accuracy_ours(
     import numpy as np
 
     from recsys_helpers import BiasedALS
-    from recsys_helpers.ratings import Ratings
+    from recsys_helpers.data.ratings import Ratings
 
     ids = np.arange(shape[0]), np.arange(shape[1])
     solver = "cg" if cg else "cholesky"

@@ -65,7 +65,7 @@ AGREEMENT = {"CLARABEL": 1e-10, "SCS": 1e-9}
 def training(shape, data):
     """The ratings that speed is measured on."""
     from recsys_helpers import splits, synthetic_ratings
-    from recsys_helpers.datasets import load_100k_folds, load_movielens
+    from recsys_helpers.data.movielens import load_100k_folds, load_movielens
 
     if data is None:
         return synthetic_ratings(*SHAPES[shape][:3], seed=0)
@@ -77,7 +77,7 @@ def training(shape, data):
 def folds(data):
     """(train, test) pairs that accuracy is measured on."""
     from recsys_helpers import splits
-    from recsys_helpers.datasets import load_100k_folds, load_movielens
+    from recsys_helpers.data.movielens import load_100k_folds, load_movielens
 
     if data is None:
         return splits.k_fold(load_movielens("latest-small"), 5, seed=0)
@@ -164,7 +164,7 @@ def soft_impute_als(ratings, lam, gap, limit=300.0):
     `limit` CPU seconds.
     """
     from recsys_helpers import NuclearNormCompletion
-    from recsys_helpers import _nuclear as package
+    from recsys_helpers.models import nuclear as package
 
     exact = NuclearNormCompletion(lam, bias_reg=BIAS_REG, joint=False, tol=1e-3, verbose=False).fit(ratings)
     base = exact.mean_ + exact.user_bias_[ratings.user_codes] + exact.item_bias_[ratings.item_codes]
@@ -299,7 +299,7 @@ def small_problem(m, n, seed=0):
 
 
 def cvxpy_part():
-    from recsys_helpers.completion import complete, nuclear_norm_cvxpy
+    from recsys_helpers.models.completion import complete, nuclear_norm_cvxpy
 
     lam = 2.0
     complete(*small_problem(10, 10), lam, tol=1e-9)

@@ -52,11 +52,11 @@ from recsys_helpers import (  # noqa: E402
     SVDpp,
     UserKNN,
     __version__,
-    datasets,
     evaluation,
     load_movielens,
     splits,
 )
+from recsys_helpers.data import load_100k_folds
 
 SETTINGS = 8  # for each model, in each round
 ROUNDS = 4  # at most
@@ -141,7 +141,7 @@ def contestants(protocol):
 
 def parts_of(data, protocol, ratings):
     if protocol == "u1-u5":
-        return list(datasets.load_100k_folds())
+        return list(load_100k_folds())
     if protocol == "90/10":
         return [splits.random_holdout(ratings, 0.1, seed=0)]
     return evaluation.protocol_splits(ratings, protocol, seed=0)

@@ -97,7 +97,7 @@ def _ours(shape, rank, data, kind):
     import numpy as np
 
     from recsys_helpers import FunkSVD, SVDpp
-    from recsys_helpers.ratings import Ratings
+    from recsys_helpers.data.ratings import Ratings
 
     m, n, _ = SHAPES[shape]
     ids = np.arange(m), np.arange(n)
@@ -166,7 +166,7 @@ def _svds(shape, rank, data, kind):
     m, n, _ = SHAPES[shape]
     if kind == "ours":
         from recsys_helpers import PureSVD
-        from recsys_helpers.ratings import Ratings
+        from recsys_helpers.data.ratings import Ratings
 
         ratings = Ratings(*data, None, np.arange(m), np.arange(n))
         ratings.by_user, ratings.by_item  # noqa: B018 - made once and kept, as the peer's matrix is

@@ -1,56 +1,50 @@
 """Helpers of the book: data, splits, metrics, models and their compiled kernels.
 
-Submodules are imported at first use, so that ``import recsys_helpers`` is quick
+What is asked for is imported at first use, so that ``import recsys_helpers`` is quick
 and compiles nothing.
 """
 
-from importlib import import_module
+from ._lazy import lazily
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# Where each public name lives; `__getattr__` imports the module when it is asked for.
 _HOME = {
-    "FeedbackStore": "feedback",
-    "Ratings": "ratings",
-    "create_app": "api",
-    "load_movielens": "datasets",
-    "synthetic_ratings": "datasets",
-    "BiasedALS": "als",
-    "GradientMF": "gradient",
-    "GlobalMean": "baselines",
-    "BiasModel": "baselines",
-    "Popularity": "baselines",
-    "NuclearNormCompletion": "completion",
-    "nuclear_norm_cvxpy": "completion",
-    "ItemKNN": "neighbors",
-    "UserKNN": "neighbors",
-    "FunkSVD": "svd",
-    "ImputedSVD": "svd",
-    "PureSVD": "svd",
-    "SVDpp": "svd",
-    "NMF": "nmf",
-    "rmse": "metrics",
-    "mae": "metrics",
-    "mse": "metrics",
+    "Ratings": "data",
+    "load_movielens": "data",
+    "synthetic_ratings": "data",
+    "BiasModel": "models",
+    "BiasedALS": "models",
+    "FunkSVD": "models",
+    "GlobalMean": "models",
+    "GradientMF": "models",
+    "ImputedSVD": "models",
+    "ItemKNN": "models",
+    "NMF": "models",
+    "NuclearNormCompletion": "models",
+    "Popularity": "models",
+    "PureSVD": "models",
+    "SVDpp": "models",
+    "UserKNN": "models",
+    "nuclear_norm_cvxpy": "models",
+    "mae": "evaluation",
+    "mse": "evaluation",
+    "rmse": "evaluation",
+    "FeedbackStore": "serving",
+    "create_app": "serving",
 }
-_MODULES = (
-    "als", "api", "baselines", "completion", "datasets", "evaluation", "export", "factors", "feedback",
-    "gradient", "linalg", "metrics", "neighbors", "nmf", "plots", "ratings", "splits", "svd",
-)  # fmt: skip
+_MODULES = {
+    "data": "data",
+    "evaluation": "evaluation",
+    "kernels": "kernels",
+    "models": "models",
+    "serving": "serving",
+    "checks": "checks",
+    "linalg": "linalg",
+    "plots": "plots",
+    # Rooms inside rooms that readers name most.
+    "export": "serving.export",
+    "metrics": "evaluation.metrics",
+    "splits": "data.splits",
+}
 
-__all__ = sorted([*_HOME, *_MODULES])
-
-
-def __getattr__(name):
-    if name in _HOME:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    elif name in _MODULES:
-        value = import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.data.ratings import Ratings
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(

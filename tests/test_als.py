@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, BiasModel, Ratings
-from recsys_helpers.als import genre_shares
 from recsys_helpers.kernels.als import solve_rows
+from recsys_helpers.models.als import genre_shares
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 
@@ -251,7 +251,7 @@ def test_checkerboard():
 
 
 def test_threads_do_not_change_a_bit(medium, monkeypatch):
-    monkeypatch.setattr("recsys_helpers.als.CHUNK_WORK", 2e4)
+    monkeypatch.setattr("recsys_helpers.models.als.CHUNK_WORK", 2e4)
     fits = [BiasedALS(17, n_threads=t, n_sweeps=3, verbose=False).fit(medium) for t in (1, 2, 5)]
     for other in fits[1:]:
         assert fits[0].user_factors_.tobytes() == other.user_factors_.tobytes()

@@ -16,8 +16,8 @@ from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, create_app
-from recsys_helpers.api import MAX_BODY, MAX_RATINGS
-from recsys_helpers.feedback import LIKE, FeedbackFileError
+from recsys_helpers.serving.feedback import LIKE, FeedbackFileError
+from recsys_helpers.serving.service import MAX_BODY, MAX_RATINGS
 
 ADA, BEN = "session-ada", "session-ben"
 
@@ -441,8 +441,8 @@ def test_without_fastapi_the_error_says_what_to_install(model, medium, monkeypat
             raise ImportError("No module named 'fastapi'")
         return real(name, *rest, **named)
 
-    monkeypatch.delitem(sys.modules, "recsys_helpers._http", raising=False)
-    monkeypatch.delattr("recsys_helpers._http", raising=False)
+    monkeypatch.delitem(sys.modules, "recsys_helpers.serving.http", raising=False)
+    monkeypatch.delattr("recsys_helpers.serving.http", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'recsys_helpers\[app\]'"):
         create_app(model, medium)

@@ -6,9 +6,9 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import Ridge
 
-from recsys_helpers.base import top_codes
-from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.data.ratings import Ratings
+from recsys_helpers.models.base import top_codes
+from recsys_helpers.models.baselines import BiasModel, GlobalMean, Popularity
 
 MODELS = [GlobalMean(), BiasModel(), Popularity()]
 

@@ -13,9 +13,10 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
-from recsys_helpers import BiasedALS, NuclearNormCompletion, _nuclear, nuclear_norm_cvxpy
-from recsys_helpers.completion import complete, marginal_weights
+from recsys_helpers import BiasedALS, NuclearNormCompletion, nuclear_norm_cvxpy
 from recsys_helpers.kernels import completion as kernels
+from recsys_helpers.models import nuclear as _nuclear
+from recsys_helpers.models.completion import complete, marginal_weights
 
 
 def problem(seed=0, shape=(20, 30), share=0.4, rank=2, noise=0.3):

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_helpers import datasets
-from recsys_helpers.datasets import (
+from recsys_helpers.data import movielens as datasets
+from recsys_helpers.data.movielens import (
     DataError,
     DownloadError,
     download,
@@ -144,7 +144,7 @@ def test_package_without_repository_finds_its_own_copy(tmp_path, monkeypatch):
 
 def test_reading_does_not_import_what_it_does_not_need():
     code = (
-        "import sys, recsys_helpers.datasets as d; before = set(sys.modules); d.load_movielens(); "
+        "import sys, recsys_helpers.data.movielens as d; before = set(sys.modules); d.load_movielens(); "
         "print([m for m in ('numba', 'pooch', 'requests', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(

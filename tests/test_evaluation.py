@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
-from recsys_helpers.baselines import BiasModel, GlobalMean, Popularity
+from recsys_helpers import BiasedALS, ItemKNN, Ratings, metrics, splits
+from recsys_helpers.evaluation import compare as evaluation
 from recsys_helpers.evaluation import model_bytes, running_comparison
+from recsys_helpers.models.baselines import BiasModel, GlobalMean, Popularity
 
 
 def test_running_comparison_agrees_with_the_metrics(medium):

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, BiasModel, export, load_movielens
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.data.ratings import Ratings
 
 NASTY = ["</script><script>alert(1)</script>", '"quotes" & \\ back\\slashes', "Am\u00e9lie \u2028 \u00bd"]
 

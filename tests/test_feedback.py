@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_helpers import FeedbackStore, load_movielens
-from recsys_helpers.feedback import DISLIKE, LIKE, FeedbackFileError
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.data.ratings import Ratings
+from recsys_helpers.serving.feedback import DISLIKE, LIKE, FeedbackFileError
 
 ADA, BEN = "session-ada", "session-ben"
 
@@ -244,7 +244,7 @@ def test_threads_that_share_a_store(store):
 
 TALKER = """
 import sys
-from recsys_helpers.feedback import FeedbackStore
+from recsys_helpers.serving.feedback import FeedbackStore
 path, number = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

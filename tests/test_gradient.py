@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, FunkSVD, GradientMF, Ratings
-from recsys_helpers.gradient import Parameters, _deal, _start, objective
+from recsys_helpers.models.gradient import Parameters, _deal, _start, objective
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 

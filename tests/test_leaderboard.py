@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from recsys_helpers import PureSVD, datasets, evaluation, load_movielens, metrics, splits
-from recsys_helpers.baselines import BiasModel, Popularity
+from recsys_helpers import PureSVD, load_movielens, metrics, splits
+from recsys_helpers.data import movielens as datasets
+from recsys_helpers.evaluation import compare as evaluation
+from recsys_helpers.models.baselines import BiasModel, Popularity
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,7 +18,7 @@ from sklearn.metrics import (
 )
 
 from recsys_helpers import metrics
-from recsys_helpers.base import top_codes
+from recsys_helpers.models.base import top_codes
 
 finite = st.floats(-10, 10)
 

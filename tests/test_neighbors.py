@@ -13,10 +13,10 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import cosine_similarity
 
-from recsys_helpers.baselines import BiasModel
+from recsys_helpers.data.ratings import Ratings
 from recsys_helpers.kernels import neighbors as kernels
-from recsys_helpers.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN, _parts
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.models.baselines import BiasModel
+from recsys_helpers.models.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN, _parts
 
 MODELS = [ItemKNN, UserKNN]
 ALL = 10_000  # larger than any graph here: nothing is cut off
@@ -255,7 +255,7 @@ def test_the_same_bits_whatever_the_number_of_threads(medium, similarity):
     # More threads than the machine has: the kernel deals the groups out to any number.
     model = ItemKNN(3, similarity=similarity, graph_size=6)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys_helpers.neighbors.get_num_threads", lambda: 5)
+        patch.setattr("recsys_helpers.models.neighbors.get_num_threads", lambda: 5)
         model.fit(medium)
         graphs.append((model.neighbors_, model.similarities_))
         predictions.append(model.predict(medium))
@@ -268,8 +268,10 @@ def test_the_same_bits_whatever_the_number_of_threads(medium, similarity):
 
 def test_building_in_parts_changes_nothing(medium, monkeypatch, capsys):
     whole = ItemKNN(graph_size=40).fit(medium)
-    monkeypatch.setattr("recsys_helpers.neighbors._LONG_WORK", 1)
-    monkeypatch.setattr("recsys_helpers.neighbors._parts", lambda work, threads: np.arange(len(work) + 1))
+    monkeypatch.setattr("recsys_helpers.models.neighbors._LONG_WORK", 1)
+    monkeypatch.setattr(
+        "recsys_helpers.models.neighbors._parts", lambda work, threads: np.arange(len(work) + 1)
+    )
     parts = ItemKNN(graph_size=40).fit(medium)
     np.testing.assert_array_equal(whole.neighbors_, parts.neighbors_)
     assert "ItemKNN" in capsys.readouterr().err  # the progress bar

@@ -7,8 +7,8 @@ from sklearn.base import clone
 from sklearn.decomposition import NMF as ReferenceNMF
 
 from recsys_helpers import NMF, BiasModel, Ratings
-from recsys_helpers import nmf as module
 from recsys_helpers.kernels.nmf import descend_rows
+from recsys_helpers.models import nmf as module
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 

@@ -9,7 +9,7 @@ from conftest import make_ratings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_helpers.ratings import Ratings
+from recsys_helpers.data.ratings import Ratings
 
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True)
 TRIPLES = st.lists(

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from recsys_helpers import BiasedALS, BiasModel
 from recsys_helpers.kernels.als import lanes
 from recsys_helpers.kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
-from recsys_helpers.svd import FunkSVD, ImputedSVD, PureSVD, SVDpp, _padded
+from recsys_helpers.models.svd import FunkSVD, ImputedSVD, PureSVD, SVDpp, _padded
 
 EXACT = dict(dtype="float64", verbose=False)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .als import NO_GENRE, BiasedALS
-from .base import check_positive_int
-from .datasets import load_movielens
+from ..checks import check_positive_int
+from ..data.movielens import load_movielens
+from ..models.als import NO_GENRE, BiasedALS
 
 FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 1
 VARIABLE = "window.TRY_IT_MODEL"

@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
-from . import __version__
-from .api import MAX_BODY, MAX_FILMS, MAX_RATINGS, MAX_REASONS, OutOfScaleError, UnknownError
+from .. import __version__
 from .feedback import SESSION, FeedbackFileError
+from .service import MAX_BODY, MAX_FILMS, MAX_RATINGS, MAX_REASONS, OutOfScaleError, UnknownError
 
 
 def _whole(value):

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .base import check_non_negative, check_positive_int
+from ..checks import check_choice, check_non_negative, check_positive_int
 from .factors import FactorModel
-from .ratings import check_choice
 
 DTYPES = ("float32", "float64")
 OPTIMIZERS = ("adam", "momentum", "sgd")

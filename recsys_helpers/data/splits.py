@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .base import check_positive_int
+from ..checks import check_positive_int
 from .ratings import Ratings
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .ratings import check_choice
+from ..checks import check_choice
 
 EVENTS = ("rating", "like", "dislike", "hide", "clear")
 #: Stars that a like and a dislike stand for when they are folded into a model: in the embedded

@@ -13,10 +13,10 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from tqdm import tqdm
 
-from .base import Recommender, check_non_negative, check_positive_int
+from ..checks import check_choice, check_non_negative, check_positive_int
+from ..kernels import neighbors as kernels
+from .base import Recommender
 from .baselines import BiasModel
-from .kernels import neighbors as kernels
-from .ratings import check_choice
 
 SIMILARITIES = ("cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline")
 CENTERS = ("none", "mean", "zscore", "baseline")

@@ -9,13 +9,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from .base import check_non_negative, check_positive_int
+from ..checks import check_choice, check_non_negative, check_positive_int
+from ..kernels.als import lanes
+from ..kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
+from ..linalg import SparsePlusLowRank, truncated_svd
 from .baselines import BiasModel
 from .factors import FactorModel, _squares
-from .kernels.als import lanes
-from .kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
-from .linalg import SparsePlusLowRank, truncated_svd
-from .ratings import check_choice
 
 DTYPES = ("float32", "float64")
 ORDERS = ("shuffled", "user")

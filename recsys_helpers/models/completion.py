@@ -12,11 +12,10 @@ import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.base import clone
 
-from ._nuclear import Certificate, Completion, Problem, only_biases, solve
-from .base import check_non_negative, check_positive_int
+from ..checks import check_choice, check_non_negative, check_positive_int
+from ..kernels.als import score_pairs
 from .factors import FactorModel, NewUser, _read_only
-from .kernels.als import score_pairs
-from .ratings import check_choice
+from .nuclear import Certificate, Completion, Problem, only_biases, solve
 
 __all__ = [
     "Certificate", "Completion", "CvxpyResult", "NuclearNormCompletion", "Path",

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from ..checks import check_choice
+
 DUPLICATE_POLICIES = ("error", "last", "mean")
 
 
@@ -417,12 +419,6 @@ class Ratings:
 
 
 # ---- checks and small helpers -----------------------------------------------
-
-
-def check_choice(name, value, choices):
-    """Raise a ValueError that names the argument unless value is one of choices."""
-    if value not in choices:
-        raise ValueError(f"{name}: got {value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _check_scale(scale):

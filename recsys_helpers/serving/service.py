@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .als import BiasedALS
-from .base import top_codes
+from ..data.ratings import Ratings
+from ..models.als import BiasedALS
+from ..models.base import top_codes
 from .feedback import FeedbackStore
-from .ratings import Ratings
 
 MAX_RATINGS = 1000  # in one request
 MAX_BODY = 64 * 1024  # bytes of one request; a thousand ratings need about half of it
@@ -82,7 +82,7 @@ def create_app(model, ratings, store=None):
                 f"{max(low, 0.5):g} to {min(high, 5):g}, in half stars"
             )
     try:
-        from . import _http
+        from . import http as _http
     except ImportError as error:
         raise ImportError(
             f"create_app needs FastAPI ({error}); install it with: pip install 'recsys_helpers[app]'"

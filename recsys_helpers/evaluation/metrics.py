@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, issparse
 
-from .base import check_positive_int
-from .kernels import metrics as kernels
+from ..checks import check_positive_int
+from ..kernels import metrics as kernels
 
 _BLOCK_SCORES = 1_000_000  # scores that are looked at together: 8 MB in float64
 _BLOCK_ROWS = 64  # rows that a thread takes at a time

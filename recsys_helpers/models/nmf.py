@@ -11,11 +11,10 @@ import pandas as pd
 from scipy.optimize import nnls
 from tqdm import tqdm
 
-from .base import check_non_negative, check_positive_int
+from ..checks import check_choice, check_non_negative, check_positive_int
+from ..kernels.nmf import descend_rows
 from .baselines import BiasModel
 from .factors import FactorModel, _squares
-from .kernels.nmf import descend_rows
-from .ratings import check_choice
 
 DTYPES = ("float32", "float64")
 # Multiply-adds in one piece of work for a thread. Fixed, so that sums do not depend on the threads.

@@ -23,10 +23,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import ParameterGrid
 from tqdm import tqdm
 
-from . import __version__, metrics, splits
-from .base import Recommender, check_positive_int
+from .. import __version__
+from ..checks import check_choice, check_positive_int
+from ..data import splits
+from ..data.ratings import Ratings
+from ..models.base import Recommender
+from . import metrics
 from .metrics import rmse_interval
-from .ratings import Ratings, check_choice
 
 PROTOCOLS = ("random", "5-fold", "temporal")
 TARGETS = ("rmse", "ndcg")
@@ -216,7 +219,7 @@ def _mean(values):
 
 
 def _genres(ratings):
-    from .als import genre_shares
+    from ..models.als import genre_shares
 
     return genre_shares(ratings)[1]
 

@@ -10,7 +10,8 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from .ratings import Ratings
+from ..checks import check_positive_int
+from ..data.ratings import Ratings
 
 
 class Recommender(BaseEstimator):
@@ -246,17 +247,3 @@ def top_codes(scores, n):
         candidates = np.arange(len(scores))
     candidates = candidates[scores[candidates] > -np.inf]
     return candidates[np.lexsort((candidates, -scores[candidates]))][:n]
-
-
-def check_positive_int(name, value, minimum=1):
-    """Raise a ValueError that names the argument unless value is an integer >= minimum."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
-        raise ValueError(f"{name}: got {value!r}; expected a whole number not below {minimum}")
-    return int(value)
-
-
-def check_non_negative(name, value):
-    """Raise a ValueError that names the argument unless value is a finite number >= 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < np.inf:
-        raise ValueError(f"{name}: got {value!r}; expected a finite number not below 0")
-    return float(value)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .base import Recommender, check_positive_int
-from .kernels.als import score_pairs
+from ..checks import check_positive_int
+from ..kernels.als import score_pairs
+from .base import Recommender
 
 
 class FactorModel(Recommender):

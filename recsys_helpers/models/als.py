@@ -19,11 +19,11 @@ import pandas as pd
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from . import __version__
-from .base import check_non_negative, check_positive_int
+from .. import __version__
+from ..checks import check_choice, check_non_negative, check_positive_int
+from ..data.ratings import Ratings
+from ..kernels.als import solve_rows
 from .factors import FactorModel, _read_only, _squares
-from .kernels.als import solve_rows
-from .ratings import Ratings, check_choice
 
 SOLVERS = ("cholesky", "cg")
 DTYPES = ("float32", "float64")

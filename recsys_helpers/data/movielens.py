@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from recsys_helpers.ratings import Ratings, check_choice
+from ..checks import check_choice
+from .ratings import Ratings
 
 # polars, pooch, scipy and the kernels are imported where they are used: most readers of the book load the
 # embedded data, and should not wait for the rest.
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _REPOSITORY_DATA = _PACKAGE.parent / "data"
 
 _GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
@@ -925,8 +926,8 @@ def synthetic_ratings(
     """
     from scipy.special import ndtri
 
-    from recsys_helpers.base import check_non_negative, check_positive_int
-    from recsys_helpers.kernels.synthetic import draw_items, draw_stars
+    from ..checks import check_non_negative, check_positive_int
+    from ..kernels.synthetic import draw_items, draw_stars
 
     check_positive_int("n_users", n_users)
     check_positive_int("n_items", n_items)

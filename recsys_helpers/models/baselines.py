@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .base import Recommender, check_non_negative, check_positive_int
+from ..checks import check_non_negative, check_positive_int
+from .base import Recommender
 
 
 class GlobalMean(Recommender):

@@ -1,0 +1,17 @@
+"""Tables of ratings: reading, checking, drawing and splitting them."""
+
+from .._lazy import lazily
+
+_HOME = {
+    "DataError": "movielens",
+    "DownloadError": "movielens",
+    "Ratings": "ratings",
+    "data_folder": "movielens",
+    "download": "movielens",
+    "load_100k_folds": "movielens",
+    "load_movielens": "movielens",
+    "synthetic_ratings": "movielens",
+}
+_MODULES = {name: name for name in ("movielens", "ratings", "splits")}
+
+__getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)

@@ -1,0 +1,30 @@
+"""The models of the book, one file a family."""
+
+from .._lazy import lazily
+
+_HOME = {
+    "BiasModel": "baselines",
+    "BiasedALS": "als",
+    "FunkSVD": "svd",
+    "GlobalMean": "baselines",
+    "GradientMF": "gradient",
+    "ImputedSVD": "svd",
+    "ItemKNN": "neighbors",
+    "NMF": "nmf",
+    "NuclearNormCompletion": "completion",
+    "Popularity": "baselines",
+    "PureSVD": "svd",
+    "Recommender": "base",
+    "SVDpp": "svd",
+    "UserKNN": "neighbors",
+    "complete": "completion",
+    "nuclear_norm_cvxpy": "completion",
+}
+_MODULES = {
+    name: name
+    for name in (
+        "als", "base", "baselines", "completion", "factors", "gradient", "neighbors", "nmf", "nuclear", "svd",
+    )
+}  # fmt: skip
+
+__getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)
