@@ -517,11 +517,8 @@ class Tuned(Recommender):
         self.best_params_ = self.search_.attrs["best"]
         return clone(self.model).set_params(**self.best_params_)
 
-    def fit(self, ratings, validation=None):
-        """Search, then fit. `validation` is not used: the search makes its own."""
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         self.model_ = self.search(ratings).fit(ratings)
-        return self._remember(ratings)
 
     def _predict_codes(self, users, items):
         return self.model_._predict_codes(users, items)

@@ -165,33 +165,11 @@ class BiasedALS(FactorModel):
 
     # ---- fitting --------------------------------------------------------------
 
-    def fit(self, ratings, validation=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-            Held-out ratings for `history_` and for early stopping. Never the test part.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, genres are wanted but the ratings carry
-            none, or a system has no unique solution (regularization 0 and few ratings).
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         self._check_parameters(ratings)
-        if validation is not None:
-            self._check_ratings(validation, "validation")
         dtype = np.dtype(self.dtype)
         rng = np.random.default_rng(self.random_state)
         k, (m, n) = self.n_factors, ratings.shape
-        self._remember(ratings)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         self.user_factors_ = rng.standard_normal((m, k), dtype=dtype)
         self.user_factors_ *= dtype.type(self.init_scale)
@@ -236,7 +214,6 @@ class BiasedALS(FactorModel):
                 setattr(self, name, value)
         self.history_ = pd.DataFrame(history).set_index("sweep")
         self.best_sweep_ = sweep if best is None else best
-        return self
 
     def _check_parameters(self, ratings):
         check_positive_int("n_factors", self.n_factors, minimum=0)
@@ -501,18 +478,16 @@ class BiasedALS(FactorModel):
             movies = pd.DataFrame({c: arrays[f"movies_{c}"] for c in names})
             if "title" in movies:
                 movies["title"] = movies["title"].where(movies["title"] != "")
-        model._remember(
-            Ratings(
-                np.repeat(np.arange(m, dtype=np.int32), np.diff(arrays["indptr"])),
-                arrays["indices"],
-                arrays["values"],
-                None,
-                arrays["user_ids"],
-                arrays["item_ids"],
-                scale=about["scale"],
-                movies=movies,
-                name=about["name"],
-            )
+        model.train_ = Ratings(
+            np.repeat(np.arange(m, dtype=np.int32), np.diff(arrays["indptr"])),
+            arrays["indices"],
+            arrays["values"],
+            None,
+            arrays["user_ids"],
+            arrays["item_ids"],
+            scale=about["scale"],
+            movies=movies,
+            name=about["name"],
         )
         model.mean_ = float(arrays["mean"])
         model.best_sweep_ = int(about["best_sweep"])

@@ -17,9 +17,12 @@ from ..data.ratings import Ratings
 class Recommender(BaseEstimator):
     """Base of all models; parameters work as in scikit-learn.
 
-    A subclass implements `fit`, which ends with ``self._remember(ratings)``, and
-    two private methods that speak in codes (positions, see `Ratings`):
+    A subclass implements three private methods; the last two speak in codes
+    (positions, see `Ratings`):
 
+    ``_fit(ratings, validation, **options)``
+        Learns, and sets attributes whose names end in an underscore. `fit` calls it on
+        a blank twin of the model and takes over what it set when it has returned.
     ``_predict_codes(user_codes, item_codes)``
         float64 predictions, one for each pair; a code of -1 means unknown and
         gets the documented fallback of the model.
@@ -30,8 +33,39 @@ class Recommender(BaseEstimator):
     Everything public speaks the ids of the data set.
     """
 
-    def fit(self, ratings, validation=None):
-        """Learn from ratings. See the subclass."""
+    def fit(self, ratings, validation=None, **options):
+        """Learn from ratings.
+
+        Parameters
+        ----------
+        ratings : Ratings or table
+            The training ratings; a table is read as `Ratings.from_frame` reads it.
+        validation : Ratings or table, optional
+            Held-out ratings for models that watch their progress. Never the test part.
+        **options
+            What the model takes besides; see its own text.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or the ratings are not as documented, before any work. A fit that
+            fails, or is interrupted, leaves the model as it was.
+        """
+        ratings = self._check_ratings(ratings)
+        if validation is not None:
+            validation = self._check_ratings(validation, "validation")
+        twin = type(self)(**self.get_params(deep=False))
+        twin.train_ = ratings
+        twin._fit(ratings, validation, **options)
+        # One assignment: who predicts meanwhile sees the old model or the new one, never both.
+        self.__dict__ = vars(twin)
+        return self
+
+    def _fit(self, ratings, validation):
         raise NotImplementedError
 
     def predict(self, ratings):
@@ -110,15 +144,12 @@ class Recommender(BaseEstimator):
             out[row] = self._score_codes(user)
         return out
 
-    def _remember(self, ratings):
-        """Keep the training ratings (a reference, not a copy) for id translation."""
-        self.train_ = ratings
-        return self
-
     def _check_ratings(self, ratings, name="ratings"):
+        if isinstance(ratings, pd.DataFrame):
+            ratings = Ratings.from_frame(ratings, name=name)
         if not isinstance(ratings, Ratings):
             raise TypeError(
-                f"{name}: got {type(ratings).__name__}; expected a Ratings "
+                f"{name}: got {type(ratings).__name__}; expected a Ratings or a table "
                 "(make one with Ratings.from_frame or load_movielens)"
             )
         if len(ratings) == 0:

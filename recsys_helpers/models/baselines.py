@@ -20,11 +20,8 @@ class GlobalMean(Recommender):
         The global mean, in stars.
     """
 
-    def fit(self, ratings, validation=None):
-        """Compute the mean. `validation` is accepted for the common interface and not used."""
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
-        return self._remember(ratings)
 
     def _predict_codes(self, users, items):
         return np.full(len(users), self.mean_)
@@ -76,9 +73,7 @@ class BiasModel(Recommender):
         self.tol = tol
         self.max_sweeps = max_sweeps
 
-    def fit(self, ratings, validation=None):
-        """Solve for the biases. `validation` is accepted for the common interface and not used."""
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         user_damping = check_non_negative("user_damping", self.user_damping)
         item_damping = check_non_negative("item_damping", self.item_damping)
         tol = check_non_negative("tol", self.tol)
@@ -110,7 +105,6 @@ class BiasModel(Recommender):
                 stacklevel=2,
             )
         self.mean_, self.user_bias_, self.item_bias_, self.n_sweeps_ = mean, user_bias, item_bias, sweep
-        return self._remember(ratings)
 
     def _predict_codes(self, users, items):
         user_bias = np.where(users >= 0, self.user_bias_[users], 0.0)
@@ -144,9 +138,7 @@ class Popularity(Recommender):
     def __init__(self, damping=5.0):
         self.damping = damping
 
-    def fit(self, ratings, validation=None):
-        """Count. `validation` is accepted for the common interface and not used."""
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         damping = check_non_negative("damping", self.damping)
         self.counts_ = ratings.item_counts
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
@@ -155,7 +147,6 @@ class Popularity(Recommender):
         )
         weight = np.maximum(self.counts_ + damping, np.finfo(float).tiny)
         self.item_mean_ = self.mean_ + total / weight
-        return self._remember(ratings)
 
     def _predict_codes(self, users, items):
         return np.where(items >= 0, self.item_mean_[items], self.mean_)

@@ -462,31 +462,6 @@ class NuclearNormCompletion(FactorModel):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, ratings, validation=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-            Held-out ratings, whose RMSE goes to `history_`. Never the test part.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range.
-
-        Warns
-        -----
-        sklearn.exceptions.ConvergenceWarning
-            If `max_iter` steps did not reach a gap of `tol`.
-        """
-        return self._fit(ratings, validation, None)
-
     def path(self, ratings, lambdas, validation=None):
         r"""Fit for many values of :math:`\lambda`, largest first, each from the result before.
 
@@ -515,7 +490,7 @@ class NuclearNormCompletion(FactorModel):
         for value in np.sort(lambdas)[::-1]:
             model = clone(self).set_params(reg=float(value))
             began = time.perf_counter()
-            model._fit(ratings, validation, last, stacklevel=4)
+            model.fit(ratings, validation, last=last, stacklevel=5)
             seconds = time.perf_counter() - began
             last = model
             models.append(model)
@@ -534,12 +509,8 @@ class NuclearNormCompletion(FactorModel):
             )
         return Path(pd.DataFrame(rows).set_index("lambda"), models)
 
-    def _fit(self, ratings, validation, last, stacklevel=3):
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation, *, last=None, stacklevel=4):
         self._check_parameters()
-        if validation is not None:
-            self._check_ratings(validation, "validation")
-        self._remember(ratings)
         matrix = ratings.by_user
         fixed = float(ratings.values.mean(dtype=np.float64)) if self.fix_mean else None
         weights = None
@@ -583,7 +554,6 @@ class NuclearNormCompletion(FactorModel):
         self.n_iter_ = int(self.history_["steps"].iloc[-1])
         # What a new row is fitted with: its weight follows from its own number of ratings.
         self._mean_count = ratings.user_counts.mean()
-        return self
 
     def _check_parameters(self):
         _check_solver_arguments(

@@ -196,36 +196,12 @@ class GradientMF(FactorModel):
 
     # ---- fitting --------------------------------------------------------------
 
-    def fit(self, ratings, validation=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-            Held-out ratings for `history_` and for early stopping. Never the test part.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ImportError
-            If JAX or optax is not installed.
-        ValueError
-            If a parameter is out of its range, or the steps are too long and the objective
-            grows beyond all bounds.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         self._check_parameters()
-        if validation is not None:
-            self._check_ratings(validation, "validation")
         jax, _ = _import_jax()
         dtype = np.dtype(self.dtype)
         rng = np.random.default_rng(self.random_state)
         n_batches = 1 if self.batch_size is None else -(-len(ratings) // self.batch_size)
-        self._remember(ratings)
         self.mean_ = float(ratings.values.mean(dtype=np.float64)) if self.center else 0.0
         weights = (ratings.user_counts, ratings.item_counts) if self.weighted else (1.0, 1.0)
         fixed = {
@@ -258,7 +234,6 @@ class GradientMF(FactorModel):
                     with np.errstate(over="ignore", invalid="ignore"):
                         row = self._measure(ratings, check, fixed)
                     if not np.isfinite(row["objective"]):
-                        del self.train_
                         raise ValueError(
                             f"learning_rate: got {self.learning_rate!r}; the objective is no longer finite "
                             f"after epoch {epoch}; expected a smaller learning rate"
@@ -278,7 +253,6 @@ class GradientMF(FactorModel):
             self._keep(kept)
         self.history_ = pd.DataFrame(history).set_index("epoch")
         self.best_epoch_ = epoch if best is None else best
-        return self
 
     def _check_parameters(self):
         check_positive_int("n_factors", self.n_factors, minimum=0)

@@ -54,26 +54,7 @@ class _Neighborhood(Recommender):
 
     # ---- fit ------------------------------------------------------------------
 
-    def fit(self, ratings, validation=None):
-        """Build the similarity graph.
-
-        Parameters
-        ----------
-        ratings : Ratings
-            The training ratings.
-        validation : Ratings, optional
-            Accepted for the common interface and not used: there are no sweeps to watch.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or the ratings are not as documented; before any work.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         self._check_parameters()
         started = time.perf_counter()
         baseline = BiasModel() if self.baseline is None else clone(self.baseline)
@@ -92,7 +73,6 @@ class _Neighborhood(Recommender):
             "baseline_seconds": fitted_baseline - started,
             "graph_seconds": built - fitted_baseline,
         }
-        return self._remember(ratings)
 
     def _check_parameters(self):
         check_positive_int("n_neighbors", self.n_neighbors)

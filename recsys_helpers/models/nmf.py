@@ -101,37 +101,12 @@ class NMF(FactorModel):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, ratings, validation=None, *, start=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-            Not below 0.
-        validation : Ratings, optional
-            Held-out ratings for `history_` and for early stopping. Never the test part.
-        start : tuple of array-like, optional
-            User factors, shape (m, k), and item factors, shape (n, k), to start from in place of
-            random ones; not below 0.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or a rating is negative.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation, *, start=None):
         self._check_parameters()
-        if validation is not None:
-            self._check_ratings(validation, "validation")
         if ratings.values.min() < 0:
             raise ValueError(
                 f"ratings: got {ratings.values.min()}; expected none below 0, as sums of parts cannot be"
             )
-        self._remember(ratings)
         fallback = BiasModel().fit(ratings)
         self.mean_, self.user_bias_, self.item_bias_ = (
             fallback.mean_, fallback.user_bias_, fallback.item_bias_,
@@ -170,7 +145,6 @@ class NMF(FactorModel):
             self.user_factors_, self.item_factors_ = kept
         self.history_ = pd.DataFrame(history).set_index("sweep")
         self.best_sweep_ = best or sweep
-        return self
 
     def _check_parameters(self):
         for name in ("n_factors", "n_sweeps", "patience"):

@@ -100,24 +100,7 @@ class ImputedSVD(FactorModel):
         self.n_threads = n_threads
         self.random_state = random_state
 
-    def fit(self, ratings, validation=None):
-        """Fit to ratings. `validation` is accepted for the common interface and not used.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation):
         check_positive_int("n_factors", self.n_factors)
         if self.n_factors > min(ratings.shape):
             raise ValueError(
@@ -130,7 +113,6 @@ class ImputedSVD(FactorModel):
         check_non_negative("tol", self.tol)
         if self.n_threads is not None:
             check_positive_int("n_threads", self.n_threads)
-        self._remember(ratings)
         self._fit_fill(ratings)
         sides = None
         if not self.center and self.fill != "zero":
@@ -145,7 +127,6 @@ class ImputedSVD(FactorModel):
         )  # fmt: skip
         self.singular_values_ = s
         self.user_factors_, self.item_factors_ = u * s.astype(u.dtype), v
-        return self
 
     def _fit_fill(self, ratings):
         """Mean and biases of the fill."""
@@ -343,34 +324,9 @@ class FunkSVD(FactorModel):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, ratings, validation=None, *, start=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-            Held-out ratings for `history_` and for early stopping. Never the test part.
-        start : tuple of array-like, optional
-            User factors, shape (m, k), and item factors, shape (n, k), to start from in place of
-            random ones; to compare optimizers.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or the steps are so long that errors grow
-            without bound.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation, *, start=None):
         self._check_parameters()
-        if validation is not None:
-            self._check_ratings(validation, "validation")
         rng = np.random.default_rng(self.random_state)
-        self._remember(ratings)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         state = self._start(ratings, rng, start)
         visits = self._visits(ratings, rng)
@@ -382,7 +338,6 @@ class FunkSVD(FactorModel):
             for epoch in range(1, self.n_epochs + 1):
                 squared = self._epoch(visits, state, rate)
                 if not np.isfinite(squared):
-                    del self.train_
                     raise ValueError(
                         f"learning_rate: got {self.learning_rate!r}; the errors grew without bound in epoch "
                         f"{epoch}; expected a smaller number"
@@ -411,7 +366,6 @@ class FunkSVD(FactorModel):
         self._publish(ratings, state if kept is None else kept)
         self.history_ = pd.DataFrame(history).set_index("epoch")
         self.best_epoch_ = best or epoch
-        return self
 
     def _check_parameters(self):
         check_positive_int("n_factors", self.n_factors, minimum=0)
@@ -571,31 +525,7 @@ class SVDpp(FunkSVD):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, ratings, validation=None, *, start=None, implicit=None):
-        """Fit to ratings.
-
-        Parameters
-        ----------
-        ratings : Ratings
-        validation : Ratings, optional
-            Held-out ratings for `history_` and for early stopping. Never the test part.
-        start : tuple of array-like, optional
-            User factors, item factors and, if wanted, implicit factors, to start from.
-        implicit : Ratings, optional
-            Its pairs are N(u), its values are not used; by default the training ratings. Other
-            pairs that are known before predicting may be in it, such as films watched and not
-            rated. With pairs of the test part in it the test error is not a test error.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            As in `FunkSVD.fit`, or if `implicit` has other ids than `ratings`.
-        """
-        self._check_ratings(ratings)
+    def _fit(self, ratings, validation, *, start=None, implicit=None):
         seen = ratings if implicit is None else self._check_ratings(implicit, "implicit")
         if not (
             np.array_equal(seen.user_ids, ratings.user_ids)
@@ -606,7 +536,7 @@ class SVDpp(FunkSVD):
                 "such as whole[mask]"
             )
         self._seen = seen.by_user
-        return super().fit(ratings, validation, start=start)
+        super()._fit(ratings, validation, start=start)
 
     def _start(self, ratings, rng, start):
         state = super()._start(ratings, rng, start)
