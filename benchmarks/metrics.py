@@ -165,7 +165,7 @@ def memory(users):
     from scipy.sparse import csr_array
 
     from recsys_helpers import metrics
-    from recsys_helpers.evaluation.compare import _PeakMemory
+    from recsys_helpers.evaluation.comparison import _PeakMemory
 
     rng = np.random.default_rng(0)
     items = rng.integers(0, FILMS, 20 * users)

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, ItemKNN, Ratings, metrics, splits
-from recsys_helpers.evaluation import compare as evaluation
+from recsys_helpers.evaluation import comparison as evaluation
 from recsys_helpers.evaluation import model_bytes, running_comparison
 from recsys_helpers.models.baselines import BiasModel, GlobalMean, Popularity
+
+
+@pytest.mark.parametrize("first", ["Tuned", "compare", "metrics"])
+def test_compare_is_the_function_whatever_was_asked_for_first(first):
+    """A module of the same name would hide it as soon as another name had imported that module."""
+    code = f"from recsys_helpers import evaluation as e; e.{first}; e.Tuned; print(type(e.compare).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "function"
 
 
 def test_running_comparison_agrees_with_the_metrics(medium):

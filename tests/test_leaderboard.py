@@ -17,7 +17,7 @@ from sklearn.base import clone
 
 from recsys_helpers import PureSVD, load_movielens, metrics, splits
 from recsys_helpers.data import movielens as datasets
-from recsys_helpers.evaluation import compare as evaluation
+from recsys_helpers.evaluation import comparison as evaluation
 from recsys_helpers.models.baselines import BiasModel, Popularity
 
 ROOT = Path(__file__).parents[1]
