@@ -7,7 +7,8 @@ import engine
 import streamlit as st
 
 from recsys_helpers.plots import PALETTE
-from recsys_helpers.serving.feedback import SESSION, FeedbackFileError
+from recsys_helpers.serving.feedback import FeedbackFileError
+from recsys_helpers.serving.ids import SESSION
 
 KINDS = ["film", "rated low", "rated high", "you"]
 

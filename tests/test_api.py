@@ -16,7 +16,8 @@ from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, create_app
-from recsys_helpers.serving.feedback import LIKE, FeedbackFileError
+from recsys_helpers.serving.feedback import FeedbackFileError
+from recsys_helpers.serving.scale import LIKE
 from recsys_helpers.serving.service import MAX_BODY, MAX_RATINGS
 
 ADA, BEN = "session-ada", "session-ben"

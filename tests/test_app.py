@@ -16,7 +16,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity, load_movielens
-from recsys_helpers.serving.feedback import LIKE
+from recsys_helpers.serving.scale import LIKE
 
 APP = Path(__file__).parents[1] / "app"
 sys.path.insert(0, str(APP))

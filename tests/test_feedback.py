@@ -7,17 +7,21 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_ratings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_helpers import FeedbackStore, load_movielens
 from recsys_helpers.data.ratings import Ratings
-from recsys_helpers.serving.feedback import DISLIKE, LIKE, FeedbackFileError
+from recsys_helpers.serving.feedback import FeedbackFileError
+from recsys_helpers.serving.ids import UserId
+from recsys_helpers.serving.scale import DISLIKE, LIKE, step_of, worth
 
 ADA, BEN = "session-ada", "session-ben"
 
@@ -145,6 +149,129 @@ def test_state_is_what_a_dictionary_would_hold(events):
             ]
             assert store.hidden(user) == {m for u, m in hidden if u == user}
         assert len(store.export()) == len(opinions)
+
+
+# ---- ids of any kind, scales of any kind ---------------------------------------------
+
+TEXTS = ["12", "012", "B00X/1", "id:12", "int:12", "session-ada", "\u00fc \0"]
+IDS = [*TEXTS, 12, 0, -7, 2**53 + 1, 2**53, 2**63, 2**64 - 1]
+
+
+def test_ids_come_back_as_they_went_in_and_no_two_meet(store, path):
+    for at, movie in enumerate(IDS):
+        store.add(UserId(movie), movie, "rating", 0.5 + at % 10 / 2)
+        store.add(ADA, movie, "hide")
+    store.close()
+    with FeedbackStore(path) as again:
+        for at, movie in enumerate(IDS):
+            assert again.ratings(UserId(movie)) == {movie: 0.5 + at % 10 / 2}
+        assert again.hidden(ADA) == set(IDS) and again.ratings(ADA) == {}
+        assert again.ratings(12) == again.ratings(UserId(12.0)) == {12: 4.0}
+        log = again.events().query("event == 'rating'")
+        assert log["movieId"].tolist() == IDS
+        assert log["user"].tolist() == [UserId(i) if isinstance(i, str) else i for i in IDS]
+        assert again.forget(UserId("session-ada")) == 1 and len(again.hidden(ADA)) == len(IDS)
+
+
+def test_a_uuid_is_the_text_it_is_written_as(store):
+    key = uuid.UUID(int=7)
+    store.add(UserId(key), key, "like")
+    assert store.ratings(UserId(str(key))) == {str(key): store.like}
+
+
+def test_a_file_of_the_first_version_is_read(store, path):
+    store.add(12, 1, "like")
+    store.add(ADA, 2, "hide")
+    store._connection.execute("PRAGMA user_version=1")
+    store.close()
+    with FeedbackStore(path) as again:
+        again.add(UserId("ada"), "B00X", "like")
+        assert again.ratings(12) == {1: LIKE} and again.hidden(ADA) == {2}
+        assert again._connection.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+def test_a_session_never_gets_the_number_of_a_user(store, toy):
+    store.add(5, 1, "like")
+    store.add(9, 1, "like")
+    store.add(ADA, 1, "dislike")
+    store.add(BEN, 2, "dislike")
+    for first in (4, 5, 8, 9):
+        with pytest.raises(ValueError, match=f"first_session_id: got {first}.*expected a number above 9"):
+            store.export(first_session_id=first)
+    for wrong in (True, 1.0, "7"):
+        with pytest.raises(ValueError, match="first_session_id: got .*expected a whole number"):
+            store.export(first_session_id=wrong)
+    assert store.export().attrs["sessions"] == {10: ADA, 11: BEN}
+    assert store.export(first_session_id=6).attrs["sessions"] == {6: ADA, 7: BEN}, "6 and 7 are free"
+    assert store.export(ratings=toy).attrs["sessions"] == {41: ADA, 42: BEN}
+    with pytest.raises(ValueError, match="but 10 is the id of a user"):
+        store.export(10, ratings=toy)
+
+
+def test_sessions_beside_users_whose_ids_are_text(store):
+    store.add(UserId(ADA), "0123", "like")  # a user who is called like the session
+    store.add(UserId("session:session-ada"), "123", "like")
+    store.add(ADA, "0123", "dislike")
+    table = store.export()
+    assert table.attrs["sessions"] == {"session:session:session-ada": ADA}
+    assert table["userId"].tolist() == [ADA, "session:session-ada", "session:session:session-ada"]
+    assert table["movieId"].tolist() == ["0123", "123", "0123"]
+    with pytest.raises(ValueError, match="the ids of users are text; leave it out"):
+        store.export(first_session_id=7)
+
+
+def test_ids_of_two_kinds_are_not_joined(store):
+    store.add(UserId("ada"), 1, "like")
+    store.add(7, 1, "like")
+    with pytest.raises(ValueError, match="user: got ids that are numbers and ids that are text"):
+        store.export()
+    store.forget(7)
+    store.add(ADA, "1", "like")
+    with pytest.raises(ValueError, match="movieId: got ids that are numbers and ids that are text"):
+        store.export()
+
+
+@pytest.mark.parametrize(
+    ("scale", "like", "dislike"),
+    [((0.5, 5), 4.5, 1.5), ((1, 10), 9, 3), ((0, 90), 80, 20), ((-9, 9), 7, -5), ((0, 1), 8 / 9, 2 / 9)],
+)
+def test_a_like_is_near_the_top_of_any_scale(scale, like, dislike):
+    with FeedbackStore(":memory:", scale=scale) as store:
+        store.add(ADA, 1, "like")
+        store.add(ADA, 2, "dislike")
+        assert store.ratings(ADA) == {1: pytest.approx(like), 2: pytest.approx(dislike)}
+        assert (store.like, store.dislike) == worth(scale)
+
+
+@pytest.mark.parametrize(
+    "scale", [(5, 1), (1, 1), (1,), (1, 2, 3), 5, None, "ab", (0, float("inf")), (float("nan"), 1)]
+)
+def test_what_is_no_scale_is_refused(scale, path):
+    with pytest.raises(ValueError, match="scale: got .*expected .lowest, highest."):
+        FeedbackStore(path, scale=scale)
+    assert not path.exists()
+
+
+def test_a_file_of_another_scale_is_refused(path):
+    with FeedbackStore(path, scale=(0, 10)) as store:
+        store.add(ADA, 1, "rating", 9)
+    with pytest.raises(ValueError, match="scale: got 0.5 to 5, but .*holds ratings from 9 to 9"):
+        FeedbackStore(path)
+    with FeedbackStore(path, scale=(1, 9)) as store:
+        assert store.ratings(ADA) == {1: 9.0}
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "step"),
+    [
+        ([0.5, 3, 5], (0.5, 5), 0.5), ([1, 4, 2], (1, 5), 1), ([1, 7.5], (1, 10), 0.5), ([0, 1], (0, 1), 1),
+        ([-1, 1], (-1, 1), 2), ([-1, 0, 1], (-1, 1), 1), ([1, 5], (1, 5), 1), ([3.7, 1.2], (1, 5), 0.1),
+        ([-9.81, 3.33], (-10, 10), 0.01), ([1 / 3, 2 / 7], (0, 1), None), ([0, 100], (0, 100), 1),
+    ],
+)  # fmt: skip
+def test_steps_of_ratings(values, scale, step):
+    ratings = make_ratings([(1, at, value) for at, value in enumerate(values)], scale=scale)
+    assert step_of(ratings) == step
 
 
 # ---- nothing lost -----------------------------------------------------------------
@@ -381,7 +508,7 @@ def test_a_database_of_another_program(path, statement, words):
 def test_a_later_version_is_refused(path):
     with FeedbackStore(path) as store:
         store._connection.execute("PRAGMA user_version=99")
-    with pytest.raises(FeedbackFileError, match="schema version 99; expected up to 1"):
+    with pytest.raises(FeedbackFileError, match="schema version 99; expected up to 2"):
         FeedbackStore(path)
 
 
@@ -406,12 +533,18 @@ def test_a_place_that_cannot_hold_a_file(tmp_path):
         (("12345678", 1, "like"), "user: got '12345678'"),
         (("session-1\n", 1, "like"), "user: got"),
         (("session-1; DROP TABLE feedback", 1, "like"), "user: got"),
-        ((-1, 1, "like"), "user: got -1"),
+        ((-(2**63) - 1, 1, "like"), "user: got -9223372036854775809"),
         ((True, 1, "like"), "user: got True"),
         ((2**70, 1, "like"), "user: got"),
         ((1.5, 1, "like"), "user: got 1.5"),
-        ((ADA, "1", "like"), "movieId: got '1'"),
-        ((ADA, -1, "like"), "movieId: got -1"),
+        ((UserId(None), 1, "like"), "user: got None"),
+        ((ADA, "", "like"), "movieId: got ''"),
+        ((ADA, "x" * 513, "like"), "movieId: got 'x"),
+        ((ADA, "\ud800", "like"), "movieId: got "),
+        ((ADA, 1.5, "like"), "movieId: got 1.5"),
+        ((ADA, float("nan"), "like"), "movieId: got nan"),
+        ((ADA, True, "like"), "movieId: got True"),
+        ((ADA, 2**64, "like"), "movieId: got 18446744073709551616"),
         ((ADA, 1, "love"), "event: got 'love'; expected one of 'rating'"),
         ((ADA, 1, "rating"), "rating: got None"),
         ((ADA, 1, "rating", 5.5), "rating: got 5.5; expected a number from 0.5 to 5"),

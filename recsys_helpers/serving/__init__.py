@@ -2,7 +2,12 @@
 
 from .._lazy import lazily
 
-_HOME = {"FeedbackStore": "feedback", "create_app": "service", "export_model": "export"}
+_HOME = {
+    "FeedbackStore": "feedback",
+    "UserId": "ids",
+    "create_app": "service",
+    "export_model": "export",
+}
 _MODULES = {name: name for name in ("export", "feedback", "http", "service")}
 
 __getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)

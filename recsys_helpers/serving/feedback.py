@@ -6,7 +6,6 @@ import contextlib
 import math
 import numbers
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -15,17 +14,22 @@ from pathlib import Path
 import pandas as pd
 
 from ..checks import check_choice
+from .ids import (
+    check_id,
+    check_user,
+    from_key,
+    item_from_key,
+    item_key,
+    one_kind,
+    to_key,
+)  # fmt: skip
+from .scale import check_scale, worth
 
 EVENTS = ("rating", "like", "dislike", "hide", "clear")
-#: Stars that a like and a dislike stand for when they are folded into a model: in the embedded
-#: MovieLens data, the means of the ratings from 4 up and of those from 2 down, to the half star.
-LIKE, DISLIKE = 4.5, 1.5
-SESSION = r"^[A-Za-z][A-Za-z0-9_-]{7,63}$"
-LARGEST_ID = 2**53  # beyond it JSON and floats no longer tell neighboring numbers apart
-
 APPLICATION_ID = 0x52656373  # "Recs", in the header of the file
-SCHEMA_VERSION = 1
-# `user` has no type on purpose: SQLite then keeps the userId 12 and a text apart.
+SCHEMA_VERSION = 2  # 1 knew no ids of text; its rows are read as they are
+# `user` has no type on purpose: SQLite then keeps the number 12 and a text apart. In the column movieId
+# the marks of `ids` do that.
 SCHEMA = """
 CREATE TABLE feedback (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -56,7 +60,8 @@ class FeedbackStore:
         The file, made if it does not exist, on a local disk. ":memory:" keeps everything
         in this process and forgets it at the end.
     scale : tuple of float
-        Lowest and highest possible rating.
+        Lowest and highest possible rating. A like and a dislike count as `like` and `dislike`, eight and
+        two ninths of the way up: 4.5 and 1.5 stars on the scale from 0.5 to 5.
     timeout : float
         Seconds to wait for another writer before `add` gives up.
 
@@ -65,13 +70,16 @@ class FeedbackStore:
     FeedbackFileError
         If the file is damaged, belongs to another program, or was written by a later
         version; nothing is changed in it.
+    ValueError
+        If the scale is none, or the file holds ratings outside it.
     OSError
         If it cannot be opened or written.
 
     Notes
     -----
-    A *user* is a userId of the data (an integer), or a session: a text of 8 to 64 letters,
-    digits, "_" and "-" that starts with a letter.
+    A *user* is a user of the data (a whole number, or ``UserId("A2SUAM1J3GNN3B")`` where the ids are text),
+    or a session: a text of 8 to 64 letters, digits, "_" and "-" that starts with a letter. No session is
+    ever taken for a user of the data, whatever the ids of the data are.
 
     The file is in write-ahead mode with ``synchronous=FULL`` (https://sqlite.org/wal.html):
     readers never wait for a writer, an event whose `add` has returned outlives a killed
@@ -82,7 +90,8 @@ class FeedbackStore:
 
     def __init__(self, path, *, scale=(0.5, 5.0), timeout=30.0):
         self.path = path if str(path) == ":memory:" else Path(path)
-        self.scale = tuple(float(x) for x in scale)
+        self.scale = check_scale(scale)
+        self.like, self.dislike = worth(self.scale)
         if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not 0 < timeout < math.inf:
             raise ValueError(f"timeout: got {timeout!r}; expected a number of seconds above 0")
         self._lock = threading.RLock()
@@ -96,6 +105,7 @@ class FeedbackStore:
                 self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
             )
             self._prepare()
+            self._check_stored_ratings()
         except sqlite3.DatabaseError as error:
             self.close()
             self._explain(error)
@@ -129,11 +139,23 @@ class FeedbackStore:
         self._write_ahead()
         with self._transaction() as connection:
             # Another process may have made the table since we looked.
-            if not connection.execute("PRAGMA user_version").fetchone()[0]:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if not found:
                 connection.execute(SCHEMA)
                 connection.execute("CREATE INDEX feedback_user ON feedback (user, movieId, id)")
                 connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            if found < SCHEMA_VERSION:
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _check_stored_ratings(self):
+        """Ratings outside the scale would fail in the model, long after this moment."""
+        low, high = self.scale
+        least, most = self._rows("SELECT MIN(rating), MAX(rating) FROM feedback")[0]
+        if least is not None and not (low <= least and most <= high):
+            raise ValueError(
+                f"scale: got {low:g} to {high:g}, but {self.path} holds ratings from {least:g} to {most:g}; "
+                "expected the scale that the file was written with, or another file"
+            )
 
     def _write_ahead(self):
         """Switch the journal. SQLite does not wait for others at this step, so we do."""
@@ -169,10 +191,10 @@ class FeedbackStore:
 
         Parameters
         ----------
-        user : int or str
-            A userId, or the id of a session.
-        movie : int
-            A movieId.
+        user : int, UserId or str
+            A user of the data, or the text of a session.
+        movie : int or str
+            The item's id, as the data has it.
         event : {"rating", "like", "dislike", "hide", "clear"}
             "clear" takes back what the same user said about the film before.
         rating : float, optional
@@ -191,14 +213,14 @@ class FeedbackStore:
             If the event could not be stored: the disk is full, or another writer held the
             file for longer than `timeout`. Then nothing was stored.
         """
-        user, movie = check_user(user), check_movie(movie)
+        user, movie = check_user(user), check_id(movie, "movieId")
         check_choice("event", event, EVENTS)
         rating = self._check_rating(event, rating)
         now = time.time()
         with self._transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO feedback (user, movieId, event, rating, time) VALUES (?, ?, ?, ?, ?)",
-                (user, movie, event, rating, now),
+                (to_key(user), item_key(movie), event, rating, now),
             )
             number = cursor.lastrowid
         return dict(zip(COLUMNS, (number, user, movie, event, rating, now), strict=True))
@@ -212,51 +234,52 @@ class FeedbackStore:
             How many events were deleted.
         """
         with self._transaction() as connection:
-            return connection.execute("DELETE FROM feedback WHERE user = ?", (check_user(user),)).rowcount
+            query = "DELETE FROM feedback WHERE user = ?"
+            return connection.execute(query, (to_key(check_user(user)),)).rowcount
 
     # ---- reading ----------------------------------------------------------------
 
     def ratings(self, user):
-        """What one user thinks now, in stars: ready for `BiasedALS.fold_in`.
+        """What one user thinks now, as ratings: ready for a model's ``fold_in``.
 
         Parameters
         ----------
-        user : int or str
+        user : int, UserId or str
 
         Returns
         -------
-        dict of int to float
-            Stars by movieId, in the order in which they were given. A like counts as
-            `LIKE` stars, a dislike as `DISLIKE`.
+        dict of int or str to float
+            Ratings by the ids of items, in the order in which they were given. A like counts as
+            `like`, a dislike as `dislike`.
         """
-        rows = self._opinions("user = ?", check_user(user))
+        rows = self._opinions("user = ?", to_key(check_user(user)))
         return {movie: stars for _, movie, stars, _ in rows}
 
     def hidden(self, user):
-        """The films that one user does not want to see again.
+        """The items that one user does not want to see again.
 
         Parameters
         ----------
-        user : int or str
+        user : int, UserId or str
 
         Returns
         -------
-        set of int
-            MovieIds.
+        set of int or str
+            Ids of items.
         """
         rows = self._rows(
             "SELECT movieId, event, MAX(id) FROM feedback WHERE user = ? AND event IN ('hide', 'clear') "
             "GROUP BY movieId",
-            check_user(user),
+            to_key(check_user(user)),
         )
-        return {movie for movie, event, _ in rows if event == "hide"}
+        return {item_from_key(movie) for movie, event, _ in rows if event == "hide"}
 
     def events(self, user=None):
         """The log.
 
         Parameters
         ----------
-        user : int or str, optional
+        user : int, UserId or str, optional
             Of one user; by default of all.
 
         Returns
@@ -264,42 +287,58 @@ class FeedbackStore:
         DataFrame
             Columns id, user, movieId, event, rating (NaN where none) and time, oldest first.
         """
-        where, values = ("", ()) if user is None else (" WHERE user = ?", (check_user(user),))
+        where, values = ("", ()) if user is None else (" WHERE user = ?", (to_key(check_user(user)),))
         rows = self._rows(f"SELECT {', '.join(COLUMNS)} FROM feedback{where} ORDER BY id", *values)
+        rows = [(at, from_key(user), item_from_key(movie), *rest) for at, user, movie, *rest in rows]
         frame = pd.DataFrame(rows, columns=COLUMNS)
         return frame.astype({"user": object, "rating": float, "time": float})
 
     def __len__(self):
         return self._rows("SELECT count(*) FROM feedback")[0][0]
 
-    def export(self, first_session_id=None):
+    def export(self, first_session_id=None, *, ratings=None):
         """The opinions of all users as a table of ratings, to train on.
 
         Parameters
         ----------
         first_session_id : int, optional
-            Sessions are numbered from here on, in the order of their first event. By default
-            after the largest userId in the store; to join with a data set, pass a number above
-            its own.
+            Where the ids of users are numbers: sessions are numbered from here on, in the order of their
+            first event. By default after the largest id of a user in the store and in `ratings`.
+        ratings : Ratings, optional
+            The data to join the table with: sessions get ids that it does not have, and the columns its
+            names.
 
         Returns
         -------
         DataFrame
-            Columns userId, movieId, rating and timestamp (whole seconds), oldest first, as
-            `Ratings.from_frame` takes it. ``attrs["sessions"]`` says which number is whom.
+            Columns userId, movieId (or the names in `ratings`), rating and timestamp (whole seconds),
+            oldest first, as `Ratings.from_frame` takes it. ``attrs["sessions"]`` says which id is whom;
+            where the ids of users are text, those of sessions begin with "session:".
+
+        Raises
+        ------
+        ValueError
+            If a session would get the id of a user, or if ids that are numbers and ids that are text
+            came together.
         """
-        users = [row[0] for row in self._rows("SELECT user, MIN(id) FROM feedback GROUP BY user ORDER BY 2")]
-        if first_session_id is None:
-            first_session_id = 1 + max((u for u in users if isinstance(u, int)), default=0)
-        sessions = [u for u in users if isinstance(u, str)]
-        number = {u: first_session_id + at for at, u in enumerate(sessions)}
-        rows = [
-            (number.get(user, user), movie, stars, int(when))
+        rows = self._rows("SELECT user, MIN(id) FROM feedback GROUP BY user ORDER BY 2")
+        everybody = [from_key(row[0]) for row in rows]
+        sessions = [user for user in everybody if isinstance(user, str)]
+        known = {getattr(user, "id", user) for user in everybody if not isinstance(user, str)}
+        taken = known if ratings is None else known.union(ratings.user_ids.tolist())
+        name = _names(first_session_id, sessions, taken)
+        opinions = [
+            (name.get(user) if isinstance(user, str) else getattr(user, "id", user), movie, stars, int(when))
             for user, movie, stars, when in self._opinions("1")
         ]
-        frame = pd.DataFrame(rows, columns=["userId", "movieId", "rating", "timestamp"])
-        frame = frame.astype({"userId": int, "movieId": int, "rating": float, "timestamp": int})
-        frame.attrs["sessions"] = {at: user for user, at in number.items()}
+        one_kind([movie for _, movie, _, _ in opinions], "movieId")
+        user_name = getattr(ratings, "user_name", "userId")
+        item_name = getattr(ratings, "item_name", "movieId")
+        frame = pd.DataFrame(opinions, columns=[user_name, item_name, "rating", "timestamp"])
+        frame = frame.astype({"rating": float, "timestamp": "int64"})
+        if not opinions:
+            frame = frame.astype({user_name: "int64", item_name: "int64"})
+        frame.attrs["sessions"] = {at: user for user, at in name.items()}
         return frame
 
     def close(self):
@@ -363,16 +402,16 @@ class FeedbackStore:
                 self._explain(error)
 
     def _opinions(self, where, *values):
-        """Rows (user, movieId, stars, time) of what counts now, oldest first."""
+        """Rows (user, item, rating, time) of what counts now, oldest first."""
         # With MAX in the list, SQLite takes the other columns from the row of the maximum.
         rows = self._rows(
             "SELECT user, movieId, event, rating, time, MAX(id) AS last FROM feedback "
             f"WHERE event <> 'hide' AND {where} GROUP BY user, movieId ORDER BY last",
             *values,
         )
-        stars = {"like": LIKE, "dislike": DISLIKE}
+        stars = {"like": self.like, "dislike": self.dislike}
         return [
-            (user, movie, stars.get(event, rating), when)
+            (from_key(user), item_from_key(movie), stars.get(event, rating), when)
             for user, movie, event, rating, when, _ in rows
             if event != "clear"
         ]
@@ -388,20 +427,27 @@ class FeedbackStore:
         return float(rating)
 
 
-def check_user(user):
-    """The user as it is stored: an int for a userId, a str for a session; ValueError otherwise."""
-    if isinstance(user, numbers.Integral) and not isinstance(user, bool) and 0 <= user <= LARGEST_ID:
-        return int(user)
-    if isinstance(user, str) and re.fullmatch(SESSION[1:-1], user):
-        return user
-    raise ValueError(
-        f"user: got {ascii(user)[:80]}; expected a userId (a whole number not below 0), or a session: "
-        "8 to 64 letters, digits, _ and -, the first a letter"
-    )
-
-
-def check_movie(movie):
-    """The movieId as an int; ValueError otherwise."""
-    if isinstance(movie, numbers.Integral) and not isinstance(movie, bool) and 0 <= movie <= LARGEST_ID:
-        return int(movie)
-    raise ValueError(f"movieId: got {ascii(movie)[:80]}; expected a whole number not below 0")
+def _names(first, sessions, taken):
+    """An id for each session that is not among those of users."""
+    if one_kind(taken, "user"):
+        if first is not None:
+            raise ValueError(
+                f"first_session_id: got {first!r}, but the ids of users are text; leave it out: sessions get "
+                'names that begin with "session:"'
+            )
+        mark = "session:"
+        while any(user.startswith(mark) for user in taken):
+            mark = f"session:{mark}"
+        return {session: f"{mark}{session}" for session in sessions}
+    if first is None:
+        first = 1 + max([0, *taken])
+    elif isinstance(first, bool) or not isinstance(first, numbers.Integral):
+        raise ValueError(f"first_session_id: got {first!r}; expected a whole number")
+    number = {session: int(first) + at for at, session in enumerate(sessions)}
+    met = taken.intersection(number.values())
+    if met:
+        raise ValueError(
+            f"first_session_id: got {first}, with {len(number)} session(s) to number, but {min(met)} is the "
+            f"id of a user; expected a number above {max(taken)}, the largest of them"
+        )
+    return number

@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
 from .. import __version__
-from .feedback import SESSION, FeedbackFileError
+from .feedback import FeedbackFileError
+from .ids import SESSION
 from .service import MAX_BODY, MAX_FILMS, MAX_RATINGS, MAX_REASONS, OutOfScaleError, UnknownError
 
 
