@@ -56,7 +56,7 @@ from recsys_helpers import (  # noqa: E402
     load_movielens,
     splits,
 )
-from recsys_helpers.data import load_100k_folds
+from recsys_helpers.data import load_100k_folds  # noqa: E402
 
 SETTINGS = 8  # for each model, in each round
 ROUNDS = 4  # at most

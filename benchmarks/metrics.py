@@ -165,7 +165,7 @@ def memory(users):
     from scipy.sparse import csr_array
 
     from recsys_helpers import metrics
-    from recsys_helpers.evaluation.comparison import _PeakMemory
+    from recsys_helpers.evaluation.measuring import PeakMemory
 
     rng = np.random.default_rng(0)
     items = rng.integers(0, FILMS, 20 * users)
@@ -179,7 +179,7 @@ def memory(users):
         return level + np.sin(rows[:, None] * level)
 
     metrics.rank_scores(scores, relevant, k=K, users=np.arange(50))
-    peak = _PeakMemory()
+    peak = PeakMemory()
     found = metrics.rank_scores(scores, relevant, k=K)
     added = peak.megabytes()
     kept = found.values.memory_usage().sum() + found.lists.nbytes + found.ranks.data.nbytes

@@ -1,5 +1,8 @@
+import importlib
 import json
+import linecache
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-from recsys_helpers import BiasedALS, ItemKNN, Ratings, metrics, splits
-from recsys_helpers.evaluation import comparison as evaluation
-from recsys_helpers.evaluation import model_bytes, running_comparison
+from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
+from recsys_helpers.evaluation import comparison, model_bytes, results, running_comparison, tuning
 from recsys_helpers.models.baselines import BiasModel, GlobalMean, Popularity
 
 
@@ -213,7 +215,7 @@ def test_a_moved_axis_surrounds_the_best_at_half_a_step(start, step, n, data):
 
 def test_which_choices_lie_on_an_edge():
     tried = [{"n": n, "shrink": s, "kind": "a"} for n in (1, 2, 3) for s in (0.0, 5.0)]
-    on = lambda **best: [name for name in best if evaluation._on_edge(name, best, tried)]  # noqa: E731
+    on = lambda **best: [name for name in best if tuning._on_edge(name, best, tried)]  # noqa: E731
     assert on(n=1, shrink=0.0, kind="a") == ["n"]
     assert on(n=2, shrink=5.0, kind="a") == ["shrink"]
     assert on(n=3, shrink=5.0) == ["n", "shrink"]
@@ -228,7 +230,7 @@ def test_grid_search_in_two_rounds(medium):
     pd.testing.assert_frame_equal(table.loc[:3, names], first[names])
     assert table["round"].tolist() == [1] * 4 + [2] * 4
     second = evaluation.moved_grid(grid, first.attrs["best"])
-    assert [dict(row) for _, row in table.loc[4:, names[:2]].iterrows()] == evaluation._settings(second)
+    assert [dict(row) for _, row in table.loc[4:, names[:2]].iterrows()] == tuning._settings(second)
     best = table["score"].idxmin()
     assert table.attrs["best"] == dict(table.loc[best, names[:2]])
     edges = [name for name in names[:2] if table.loc[best, name] in (table[name].min(), table[name].max())]
@@ -382,10 +384,10 @@ def test_compare_in_two_processes_gives_the_same(medium):
 
 
 def test_workers_are_fewer_where_memory_is_short():
-    assert evaluation._workers(2, 10, 1.0) == 2
-    assert evaluation._workers(2, 10, 1e18) == 1
-    assert evaluation._workers(8, 3, 1.0) == 3
-    assert evaluation._workers(4, 0, 1.0) == 1
+    assert comparison._workers(2, 10, 1.0) == 2
+    assert comparison._workers(2, 10, 1e18) == 1
+    assert comparison._workers(8, 3, 1.0) == 3
+    assert comparison._workers(4, 0, 1.0) == 1
 
 
 def test_a_rerun_takes_everything_from_the_file(medium, tmp_path, monkeypatch):
@@ -393,7 +395,7 @@ def test_a_rerun_takes_everything_from_the_file(medium, tmp_path, monkeypatch):
     first = evaluation.compare(MODELS, medium, path=path, verbose=False)
     content = path.read_bytes()
     assert content.count(b"\n") == 15
-    monkeypatch.setattr(evaluation, "_run", lambda *a: pytest.fail("computed again"))
+    monkeypatch.setattr(comparison, "measure", lambda *a: pytest.fail("computed again"))
     second = evaluation.compare(MODELS, medium, path=path, verbose=False)
     pd.testing.assert_frame_equal(first.table, second.table)
     same(first, second)
@@ -402,13 +404,13 @@ def test_a_rerun_takes_everything_from_the_file(medium, tmp_path, monkeypatch):
 
 def counting(monkeypatch):
     done = []
-    run = evaluation._run
+    run = comparison.measure
 
     def counted(model, *rest):
         done.append(type(model).__name__)
         return run(model, *rest)
 
-    monkeypatch.setattr(evaluation, "_run", counted)
+    monkeypatch.setattr(comparison, "measure", counted)
     return done
 
 
@@ -464,6 +466,49 @@ def test_an_old_result_does_not_stand_in_for_another_setting(medium, tmp_path, m
     renamed = evaluation.compare({"another name": BiasModel()}, medium, "random", **options)
     assert len(done) == n, "a name is not a setting"
     assert set(renamed.table["model"]) == {"another name"}
+
+
+def test_a_changed_helper_never_certifies_an_old_result(medium, tmp_path, monkeypatch):
+    """Whatever file of the package a result could depend on, changing it makes another digest."""
+    package = tmp_path / "package"
+    shutil.copytree(results._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code_digest = results.code_digest.__wrapped__
+    before = code_digest(package)
+    assert before == results.code_digest()
+    rooms = ("data", "evaluation", "kernels", "models")
+    helpers = [path for room in rooms for path in (package / room).rglob("*.py")]
+    for path in (*helpers, package / "linalg.py"):
+        text = path.read_bytes()
+        path.write_bytes(text + b"# changed\n")
+        assert code_digest(package) != before, path
+        path.write_bytes(text)
+    (package / "serving" / "http.py").write_text("")
+    assert code_digest(package) == before, "what serves results makes none"
+
+    path = tmp_path / "results.jsonl"
+    options = {"path": path, "verbose": False}
+    evaluation.compare({"bias": BiasModel()}, medium, "random", **options)
+    done = counting(monkeypatch)
+    monkeypatch.setattr(results, "code_digest", lambda: "another")
+    evaluation.compare({"bias": BiasModel()}, medium, "random", **options)
+    assert len(done) == 1
+
+
+def test_a_changed_model_of_the_readers_own_is_computed_again(medium, tmp_path, monkeypatch):
+    path, source = tmp_path / "results.jsonl", tmp_path / "own_model.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    values = []
+    for constant in ("1.0", "2.25"):
+        source.write_text(
+            "from recsys_helpers.models.baselines import GlobalMean\n\n\nclass Own(GlobalMean):\n"
+            f"    def _predict_codes(self, users, items):\n        return {constant} + 0.0 * users\n"
+        )
+        linecache.clearcache()
+        sys.modules.pop("own_model", None)
+        own = importlib.import_module("own_model").Own()
+        found = evaluation.compare({"own": own}, medium, "random", path=path, verbose=False)
+        values.append(found.means()["rmse"].item())
+    assert values[0] != values[1]
 
 
 SLOW = """
@@ -565,7 +610,7 @@ def test_an_error_names_the_model_and_keeps_what_others_did(medium, tmp_path, mo
 def test_a_second_process_may_not_write_to_the_file(medium, tmp_path):
     pytest.importorskip("fcntl")
     path = tmp_path / "results.jsonl"
-    with evaluation._Results(path) as store:
+    with results.Results(path) as store:
         store.add("a", {"key": "a"})
         with pytest.raises(RuntimeError, match="another process is writing"):
             evaluation.compare(MODELS, medium, path=path, verbose=False)

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from recsys_helpers import PureSVD, load_movielens, metrics, splits
+from recsys_helpers import PureSVD, evaluation, load_movielens, metrics, splits
 from recsys_helpers.data import movielens as datasets
-from recsys_helpers.evaluation import comparison as evaluation
+from recsys_helpers.evaluation import comparison, tuning
 from recsys_helpers.models.baselines import BiasModel, Popularity
 
 ROOT = Path(__file__).parents[1]
@@ -43,10 +43,10 @@ def test_one_rule_of_tuning_for_every_model(leaderboard):
         if axes is None:
             assert model.get_params() == {}, "only a model without settings may have none to try"
             continue
-        first = evaluation._settings(axes)
+        first = tuning._settings(axes)
         assert len(first) == leaderboard.SETTINGS, name
         for winner in first:
-            both = first + evaluation._settings(evaluation.moved_grid(axes, winner))
+            both = first + tuning._settings(evaluation.moved_grid(axes, winner))
             assert len(both) == 2 * leaderboard.SETTINGS
             tried = [clone(model).set_params(**setting).get_params() for setting in both]
             assert all(one != other for n, one in enumerate(tried) for other in tried[:n]), name
@@ -254,10 +254,10 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     error = metrics.rmse(test.values, BiasModel(**row["settings"]).fit(train).predict(test))
     assert row["rmse"] == pytest.approx(error, rel=1e-8)
 
-    done = evaluation._run
-    monkeypatch.setattr(evaluation, "_run", lambda *a: pytest.fail("computed again"))
+    done = comparison.measure
+    monkeypatch.setattr(comparison, "measure", lambda *a: pytest.fail("computed again"))
     leaderboard.main(["--data", "100k", "--out", str(kept / "leaderboard-100k.json"), *options])
-    monkeypatch.setattr(evaluation, "_run", done)
+    monkeypatch.setattr(comparison, "measure", done)
     again = json.loads((kept / "leaderboard-100k.json").read_text())
     assert again["rows"] == results["100k"]["rows"] and again["taken_over"] == 4 * 11
 

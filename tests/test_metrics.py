@@ -18,6 +18,7 @@ from sklearn.metrics import (
 )
 
 from recsys_helpers import metrics
+from recsys_helpers.evaluation import ranking
 from recsys_helpers.models.base import top_codes
 
 finite = st.floats(-10, 10)
@@ -360,8 +361,8 @@ def test_users_without_relevant_films_are_left_out_of_the_means():
 def test_blocks_threads_and_the_form_of_the_scores_change_nothing(monkeypatch):
     scores, relevant, seen = random_case(5, m=300, ties=True)
     one = metrics.rank_scores(scores, relevant, seen, n_threads=1)
-    monkeypatch.setattr(metrics, "_BLOCK_SCORES", 7 * 50)
-    monkeypatch.setattr(metrics, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(ranking, "_BLOCK_SCORES", 7 * 50)
+    monkeypatch.setattr(ranking, "_BLOCK_ROWS", 3)
     asked = []
 
     def block(rows):

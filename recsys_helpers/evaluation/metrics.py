@@ -1,26 +1,38 @@
-"""How good a model is: rating errors, rankings, and what the lists are like.
+"""How good a model is: rating errors, one ranked list by its definition, and what the lists are like.
 
-Ranking metrics come twice. `precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank`
-and `ndcg` score one list, as the definition says. `rank_scores` does it for all users at once in
-compiled code, with all films as candidates.
+`precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank` and `ndcg` score one list.
+`rank_scores`, which lives in `ranking`, does it for all users at once in compiled code, with all films
+as candidates; it can be asked for here as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
-import numba
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 
+from .._lazy import lazily
 from ..checks import check_positive_int
 from ..kernels import metrics as kernels
 
-_BLOCK_SCORES = 1_000_000  # scores that are looked at together: 8 MB in float64
-_BLOCK_ROWS = 64  # rows that a thread takes at a time
+TARGETS = ("rmse", "ndcg")
+
+# Measures of many users at once and their spread, found when asked for: their modules build on this one.
+__getattr__ = lazily(
+    __package__,
+    globals(),
+    {
+        "Interval": "statistics",
+        "Ranking": "ranking",
+        "precision_recall_curve": "ranking",
+        "rank_scores": "ranking",
+        "rmse_interval": "statistics",
+        "score_lists": "ranking",
+    },
+    {},
+)[0]
 
 # ---- rating errors ------------------------------------------------------------------
 
@@ -62,71 +74,6 @@ def mae(y_true, y_pred):
     Arguments and errors as in `mse`.
     """
     return float(np.mean(np.abs(_errors(y_true, y_pred))))
-
-
-class Interval(NamedTuple):
-    """A figure with its spread: value, standard error, and a 95 % interval."""
-
-    value: float
-    se: float
-    low: float
-    high: float
-
-    def __str__(self):
-        return f"{self.value:.4f} ± {self.se:.4f}"
-
-
-def rmse_interval(y_true, y_pred, groups, *, n_boot=1000, seed=0):
-    """RMSE with a bootstrap interval that treats whole users as the sample.
-
-    The ratings of one user share that user's taste and habits, so they are not
-    independent draws; resampling single ratings would make the spread too small.
-    Users are drawn with replacement, each with all of his or her ratings
-    (the cluster bootstrap; Davison and Hinkley 1997, section 3.8).
-
-    Parameters
-    ----------
-    y_true, y_pred : array-like of float, shape (N,)
-        Ratings and their predictions, in stars.
-    groups : array-like of int, shape (N,)
-        The user of each rating, by id or code.
-    n_boot : int
-        Number of bootstrap samples.
-    seed : int or numpy.random.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Interval
-        value (the RMSE itself), se (standard deviation over the samples), low and
-        high (their 2.5 and 97.5 % quantiles).
-
-    Raises
-    ------
-    ValueError
-        As `mse`, and if groups has another length or a missing value.
-
-    Notes
-    -----
-    O(N + n_boot x users): errors are summed once per user. The interval is a little short where few users
-    have most of the ratings: in simulations with numbers of ratings as unequal as MovieLens has them it
-    covers the truth in 87 % of cases with 30 users, 90 % with 100, 93 % with 610.
-    """
-    error = _errors(y_true, y_pred)
-    groups = np.asarray(_groups(groups, len(error)))
-    check_positive_int("n_boot", n_boot, minimum=2)
-    _, code = np.unique(groups, return_inverse=True)
-    total = np.bincount(code, weights=error * error)
-    count = np.bincount(code)
-    rng = np.random.default_rng(seed)
-    n_groups = len(count)
-    samples = np.empty(n_boot)
-    for b in range(n_boot):
-        times = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)
-        samples[b] = np.sqrt(times @ total / (times @ count))
-    low, high = np.quantile(samples, [0.025, 0.975])
-    value = np.sqrt(total.sum() / count.sum())
-    return Interval(float(value), float(samples.std(ddof=1)), float(low), float(high))
 
 
 def gini(counts):
@@ -412,258 +359,6 @@ def _hits(recommended, relevant, k):
 
 def _precision_at_each(hits):
     return np.cumsum(hits) / np.arange(1, len(hits) + 1)
-
-
-# ---- all users ---------------------------------------------------------------------------
-
-
-class Ranking(NamedTuple):
-    """What `rank_scores` found, for U users.
-
-    Attributes
-    ----------
-    values : DataFrame
-        One row a user (index: the row of the scores), one column a metric: precision, recall,
-        hit_rate, average_precision, reciprocal_rank, ndcg and graded_ndcg at K, and, unless
-        ``full=False``, full_average_precision and full_reciprocal_rank, which have no cut-off.
-        NaN for a user without relevant films.
-    lists : ndarray of int32, shape (U, K)
-        The recommended item codes, best first; -1 in empty places.
-    ranks : scipy.sparse.csr_array of int32, shape (U, n), or None
-        The rank of each relevant film, from 1; an explicit 0 where it can never be listed.
-    """
-
-    values: pd.DataFrame
-    lists: np.ndarray
-    ranks: csr_array | None
-
-    def means(self):
-        """The mean of each metric over the users who have relevant films, as a Series."""
-        return self.values.mean()
-
-
-def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_threads=None):
-    """Rank all films for each user by score, and compute all ranking metrics.
-
-    The candidates of a user are all n films but those in `seen`: never a sample of them, since
-    metrics on sampled candidates order models differently (Krichene and Rendle 2020, On sampled
-    metrics for item recommendation, KDD). Equal scores are ordered by the smaller code, as in
-    `base.top_codes`. A film whose score is NaN or -inf is never listed. The metrics are those of
-    `precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank` and `ndcg`, which say
-    what special cases get.
-
-    Parameters
-    ----------
-    scores : ndarray of float, shape (m, n), or callable
-        The score of each film for each user. A callable takes an array of row numbers, and returns
-        the scores of these rows: it is asked for a block of users at a time, so that memory does not
-        grow with m x n.
-    relevant : sparse matrix, shape (m, n)
-        What the users liked in the test data: an entry above 0 is the gain of a relevant film, for
-        graded_ndcg; the other metrics only ask whether there is an entry.
-    seen : sparse matrix, shape (m, n), optional
-        Entries, of any value, are films that must not be listed: the training ratings. A film that is
-        relevant and seen can never be found, and counts as missed.
-    k : int
-        K, the length of the lists.
-    users : array-like of int, optional
-        Rows to rank; by default those with a relevant film.
-    full : bool
-        Also find the rank of every relevant film, and the metrics without a cut-off.
-    n_threads : int, optional
-        Default: Numba's number of threads. The result does not depend on it.
-
-    Returns
-    -------
-    Ranking
-
-    Raises
-    ------
-    ValueError, TypeError
-        If shapes do not fit together, an entry of relevant is not above 0, or a row is out of range.
-
-    Notes
-    -----
-    About 2 n operations for each user, and n r comparisons more with ``full`` for r relevant films, done
-    in vectors. Memory: a block of about a million scores, and 4 K + 72 bytes a user.
-    """
-    relevant = _relevant(relevant)
-    m, n = relevant.shape
-    seen = csr_array((m, n)) if seen is None else _csr(seen, "seen")
-    if seen.shape != (m, n):
-        raise ValueError(f"seen: got shape {seen.shape}; expected {(m, n)}, that of relevant")
-    if not callable(scores):
-        scores = np.asarray(scores)
-        if scores.shape != (m, n):
-            raise ValueError(f"scores: got shape {scores.shape}; expected {(m, n)}, that of relevant")
-    check_positive_int("k", k)
-    threads = numba.get_num_threads() if n_threads is None else check_positive_int("n_threads", n_threads)
-    if users is None:
-        users = np.flatnonzero(np.diff(relevant.indptr))
-    else:
-        users = np.asarray(users)
-        if users.ndim != 1 or (len(users) and (users.dtype.kind not in "iu")):
-            raise ValueError(f"users: got {users.dtype} values; expected row numbers in one dimension")
-        users = users.astype(np.int64)
-        if len(users) and not 0 <= users.min() <= users.max() < m:
-            raise ValueError(f"users: got {users.min()} to {users.max()}; expected rows from 0 to {m - 1}")
-    if len(users) < m or (np.diff(users) != 1).any():
-        relevant, seen = relevant[users], seen[users]
-    gains = relevant.data.astype(np.float64)
-    csr = [seen.indptr, seen.indices, relevant.indptr, relevant.indices, gains]
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    lists = np.empty((len(users), k), np.int32)
-    out = np.empty((len(users), len(kernels.NAMES)))
-    ranks = np.zeros(len(gains), np.int32)
-    block = max(1, _BLOCK_SCORES // max(n, 1))
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(users), block):
-            rows = users[start : start + block]
-            part = _block_of(scores, rows, n)
-            cuts = range(0, len(rows), _BLOCK_ROWS)
-            jobs = [
-                pool.submit(
-                    kernels.rank_rows, cut, min(cut + _BLOCK_ROWS, len(rows)), start, part, *csr, discounts,
-                    bool(full), lists, out, ranks,
-                )
-                for cut in cuts
-            ]  # fmt: skip
-            for job in jobs:
-                job.result()
-    values = pd.DataFrame(out, columns=kernels.NAMES, index=pd.Index(users, name="user"))
-    if not full:
-        return Ranking(values.iloc[:, :-2], lists, None)
-    return Ranking(values, lists, csr_array((ranks, relevant.indices, relevant.indptr), relevant.shape))
-
-
-def _block_of(scores, rows, n):
-    if callable(scores):
-        part = np.asarray(scores(rows))
-        if part.shape != (len(rows), n):
-            raise ValueError(f"scores: the callable gave shape {part.shape}; expected {(len(rows), n)}")
-    elif (np.diff(rows) == 1).all():  # no copy
-        part = scores[rows[0] : rows[-1] + 1]
-    else:
-        part = scores[rows]
-    if part.dtype.kind not in "fiub":
-        raise TypeError(f"scores: got {part.dtype} values; expected real numbers")
-    if part.dtype not in (np.float32, np.float64):
-        part = part.astype(np.float64)
-    return np.ascontiguousarray(part)
-
-
-def score_lists(lists, relevant):
-    """The metrics at K of lists that are there already, whoever made them.
-
-    Parameters
-    ----------
-    lists : array-like of int, shape (U, K)
-        Item codes, best first, no film twice in a list; negative codes after the last film.
-    relevant : sparse matrix, shape (U, n)
-        Gains of the relevant films, as in `rank_scores`.
-
-    Returns
-    -------
-    DataFrame
-        One row a list; the seven metrics at K of a `Ranking`. NaN for a user without relevant films.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If shapes do not fit together, a list has a film twice, a film after an empty place or a code from
-        n on, or a gain is not above 0.
-
-    Notes
-    -----
-    O(K log K) a list.
-    """
-    relevant = _relevant(relevant)
-    n = relevant.shape[1]
-    lists = _lists(lists, n)
-    if len(lists) != relevant.shape[0] or lists.shape[1] == 0:
-        raise ValueError(f"lists: got shape {lists.shape}; expected ({relevant.shape[0]}, K)")
-    if ((lists[:, :-1] < 0) & (lists[:, 1:] >= 0)).any():
-        raise ValueError("lists: got a film after an empty place; expected negative codes at the end only")
-    ordered = np.sort(lists, axis=1)
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise ValueError("lists: got a film twice in one list; expected every film at most once")
-    discounts = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
-    names = kernels.NAMES[:-2]
-    out = np.empty((len(lists), len(names)))
-    gains = relevant.data.astype(np.float64)
-    kernels.score_lists(lists, n, relevant.indptr, relevant.indices, gains, discounts, out)
-    return pd.DataFrame(out, columns=names)
-
-
-def _relevant(matrix):
-    matrix = _csr(matrix, "relevant")
-    if len(matrix.data) and not (matrix.data.min() > 0 and matrix.data.max() < np.inf):
-        raise ValueError("relevant: got an entry that is not a finite number above 0; expected gains above 0")
-    return matrix
-
-
-def _csr(matrix, name):
-    if not issparse(matrix):
-        raise TypeError(f"{name}: got {type(matrix).__name__}; expected a SciPy sparse matrix")
-    matrix = csr_array(matrix)
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return matrix
-
-
-def precision_recall_curve(ranks, lengths=None):
-    r"""Precision and recall of lists of every length, averaged over users.
-
-    .. math::
-
-        P(N) = \frac{1}{U} \sum_u \frac{h_u(N)}{N}, \qquad R(N) = \frac{1}{U} \sum_u \frac{h_u(N)}{|R_u|}
-
-    with :math:`h_u(N)` the relevant films among the first N of user u (Herlocker et al. 2004).
-
-    Parameters
-    ----------
-    ranks : scipy.sparse.csr_array of int
-        Of a `Ranking`. Users without relevant films are left out.
-    lengths : sequence of int, optional
-        The N to report, above 0; by default 1 … n.
-
-    Returns
-    -------
-    DataFrame
-        Index N; columns precision and recall. ``attrs["area"]`` is the mean over users of the area
-        under each one's own curve, summed in steps: the full average precision.
-
-    Raises
-    ------
-    ValueError
-        If no user has a relevant film, or a length is not a whole number above 0.
-    """
-    if not issparse(ranks):
-        raise TypeError(f"ranks: got {type(ranks).__name__}; expected the ranks of a Ranking")
-    counts = np.diff(ranks.indptr)
-    users = np.repeat(np.arange(len(counts)), counts)
-    if len(users) == 0:
-        raise ValueError("ranks: got no relevant film; expected at least one")
-    n = ranks.shape[1]
-    lengths = np.arange(1, n + 1) if lengths is None else np.asarray(lengths)
-    if lengths.ndim != 1 or lengths.size == 0 or lengths.dtype.kind not in "iu" or lengths.min() < 1:
-        raise ValueError(f"lengths: got {lengths.tolist()}; expected whole numbers above 0")
-    found = ranks.data > 0
-    at, owner = ranks.data[found], users[found]
-    n_users = np.count_nonzero(counts)
-    hits = np.cumsum(np.bincount(at, minlength=n + 1))
-    recalled = np.cumsum(np.bincount(at, 1 / counts[owner], minlength=n + 1))
-    stop = np.minimum(lengths, n)
-    order = np.lexsort((at, owner))
-    at, owner = at[order], owner[order]
-    nth = np.arange(len(at)) - np.searchsorted(owner, owner) + 1
-    curve = pd.DataFrame(
-        {"precision": hits[stop] / lengths / n_users, "recall": recalled[stop] / n_users},
-        index=pd.Index(lengths, name="length"),
-    )
-    curve.attrs["area"] = float(np.sum(nth / at / counts[owner]) / n_users)
-    return curve
 
 
 # ---- what the lists are like -----------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""Which ratings a model learns from, and which it is tested on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checks import check_choice
+from ..data import splits
+from ..data.ratings import Ratings
+
+PROTOCOLS = ("random", "5-fold", "temporal")
+
+
+def protocol_splits(ratings, protocol="5-fold", *, seed=0):
+    """The train and test parts of a protocol.
+
+    Parameters
+    ----------
+    ratings : Ratings
+    protocol : {"random", "5-fold", "temporal"}, or sequence of (train, test)
+        One random 80/20 split; five folds, each the test part once; training on the first 80 % of
+        the ratings in time and testing on the rest. Or ready-made parts, for example
+        ``datasets.load_100k_folds()``.
+    seed : int
+        Of the random ones.
+
+    Returns
+    -------
+    list of Split
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a part that was given is no `Ratings` or is empty, if the parts of a pair do not share ids, or if
+        a user's rating of a film is in both of them.
+    """
+    if not isinstance(ratings, Ratings):
+        raise TypeError(f"ratings: got {type(ratings).__name__}; expected a Ratings")
+    if not isinstance(protocol, str):
+        return _given_parts(protocol)
+    check_choice("protocol", protocol, PROTOCOLS)
+    if protocol == "random":
+        return [splits.random_holdout(ratings, 0.2, seed=seed)]
+    if protocol == "5-fold":
+        return splits.k_fold(ratings, 5, seed=seed)
+    return [splits.temporal(ratings, 0.2)]
+
+
+def _given_parts(protocol):
+    try:
+        parts = [splits.Split(*pair) for pair in protocol]
+    except TypeError:
+        raise TypeError(
+            f"protocol: got {type(protocol).__name__}; expected one of {', '.join(map(repr, PROTOCOLS))}, or "
+            "pairs (train, test)"
+        ) from None
+    if not parts:
+        raise ValueError("protocol: got no parts; expected at least one pair (train, test)")
+    for number, (train, test) in enumerate(parts):
+        where = f"protocol: part {number}"
+        for part in (train, test):
+            if not isinstance(part, Ratings):
+                raise TypeError(f"{where} holds a {type(part).__name__}; expected a pair of Ratings")
+            if len(part) == 0:
+                raise ValueError(f"{where} has no ratings in train or in test; expected some in both")
+        if not (
+            np.array_equal(train.user_ids, test.user_ids) and np.array_equal(train.item_ids, test.item_ids)
+        ):
+            raise ValueError(
+                f"{where}: train and test have other users or films; expected parts of one data set, as the "
+                "functions of splits make them"
+            )
+        pairs = [p.user_codes.astype(np.int64) * p.n_items + p.item_codes for p in (train, test)]
+        both = np.intersect1d(*pairs)
+        if len(both):
+            user, item = divmod(int(both[0]), train.n_items)
+            raise ValueError(
+                f"{where}: {len(both)} pairs are in train and in test, for example user "
+                f"{train.user_ids[user]} and film {train.item_ids[item]}; expected none, or the model has "
+                "seen what it is asked"
+            )
+    return parts
