@@ -10,12 +10,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_ratings
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, ItemKNN, Ratings, evaluation, metrics, splits
-from recsys_helpers.evaluation import comparison, model_bytes, results, running_comparison, tuning
+from recsys_helpers.evaluation import comparison, measuring, model_bytes, results, running_comparison, tuning
 from recsys_helpers.models.baselines import BiasModel, GlobalMean, Popularity
 
 
@@ -49,6 +50,13 @@ def test_model_bytes_counts_what_was_learned(medium):
     assert model_bytes(model) == 8 * (medium.n_users + medium.n_items) + added
 
 
+def test_model_bytes_of_a_model_inside_a_model(medium):
+    tuned = evaluation.Tuned(BiasModel(), {"user_damping": [1.0, 9.0]}).fit(medium)
+    assert model_bytes(tuned) == model_bytes(tuned.model_) == 8 * (medium.n_users + medium.n_items)
+    tuned.parts_ = {"a": [np.zeros(3)], "b": tuned.model_}
+    assert model_bytes(tuned) == 8 * (medium.n_users + medium.n_items) + 24, "no array twice"
+
+
 # ---- rankings ---------------------------------------------------------------------------
 
 
@@ -64,6 +72,27 @@ def test_relevance_by_hand(toy):
         evaluation.relevance(toy, 6)
     with pytest.raises(TypeError, match="test: got DataFrame"):
         evaluation.relevance(toy.to_frame())
+
+
+@pytest.mark.parametrize(
+    "kind", [float, np.float32, np.float64, np.asarray, lambda x: np.asarray(x, np.float32)]
+)
+@pytest.mark.parametrize("level", [4.1, 3.3, 4.0])
+def test_a_rating_equal_to_the_threshold_counts_whatever_number_it_is(kind, level):
+    ratings = make_ratings([(1, 1, level), (1, 2, level - 0.1), (2, 1, level), (2, 3, level + 0.5)])
+    gains = evaluation.relevance(ratings, kind(level))
+    assert gains.nnz == 3
+    np.testing.assert_allclose(gains.toarray(), [[1, 0, 0], [1, 0, 1.5]], atol=1e-6)
+    assert gains.data.min() == 1, "at the threshold, not a hair below"
+    frame = ratings.to_frame()
+    assert evaluation.relevance(ratings, frame["rating"].median()).nnz == 3
+    assert evaluation.relevance(ratings, np.median(frame["rating"])).nnz == 3
+
+
+@pytest.mark.parametrize("threshold", ["4", None, np.nan, [4.0], np.array([4.0]), True, "high"])
+def test_what_is_no_threshold_is_refused(toy, threshold):
+    with pytest.raises(TypeError, match="threshold: got .*; expected a number of stars"):
+        evaluation.relevance(toy, threshold)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +180,22 @@ def test_protocols(medium):
         evaluation.protocol_splits("x")
 
 
+def test_one_split_is_a_protocol(medium):
+    split = splits.random_holdout(medium, 0.3, seed=5)
+    for one in (split, tuple(split)):
+        assert evaluation.protocol_splits(medium, one) == [split]
+    grid = {"user_damping": [1.0, 9.0]}
+    alone, wrapped = (evaluation.grid_search(BiasModel(), grid, medium, protocol=p) for p in (split, [split]))
+    assert alone["score"].tolist() == wrapped["score"].tolist()
+    found = evaluation.compare({"bias": BiasModel()}, medium, split, verbose=False).means()
+    direct = metrics.rmse(split.test.values, BiasModel().fit(split.train).predict(split.test))
+    assert found["rmse"].item() == direct
+    assert evaluation.cross_validate(BiasModel(), medium, split, verbose=False)["rmse"].tolist() == [direct]
+    inner = splits.random_holdout(split.train, 0.3, seed=6)
+    tuned = evaluation.Tuned(BiasModel(), grid, inner=inner).fit(split.train)
+    assert set(tuned.search_["user_damping"]) == {1.0, 9.0}
+
+
 def test_grid_search_by_hand(medium):
     grid = {"user_damping": [0.5, 50.0], "item_damping": [1.0]}
     table = evaluation.grid_search(BiasModel(), grid, medium, protocol="5-fold", seed=2)
@@ -175,7 +220,13 @@ def test_grid_search_by_hand(medium):
 def test_grid_search_refuses_before_the_first_fit(medium):
     log = []
     for model, grid, options, error, words in (
-        (Watched(log), [{"shift": 0.1}, {"x": 1}], {}, ValueError, "parameter 'x'"),
+        (
+            Watched(log),
+            [{"shift": 0.1}, {"x": 1}],
+            {},
+            ValueError,
+            "settings of Watched: got 'x'; expected one of 'shift'",
+        ),
         (Watched(log), [{"shift": 0.1}], {"rounds": 2}, TypeError, "for 2 rounds; expected a dict of lists"),
         (Watched(log), {"shift": [0.1]}, {"rounds": 0}, ValueError, "rounds: got 0"),
         (3, [{}], {}, TypeError, "model: got int"),
@@ -301,6 +352,25 @@ def test_tuned_never_sees_the_test_part(medium):
         assert all(not (pairs & held) for pairs in seen)
 
 
+def test_tuned_hands_every_verb_through(medium, tmp_path):
+    tuned = evaluation.Tuned(BiasedALS(3, n_sweeps=3, verbose=False), {"reg": [1.0, 9.0]})
+    with pytest.raises(NotFittedError):
+        tuned.recommend(1)
+    tuned.fit(medium)
+    plain = BiasedALS(3, n_sweeps=3, verbose=False, **tuned.best_params_).fit(medium)
+    user, item = int(medium.user_ids[4]), int(medium.item_ids[7])
+    np.testing.assert_array_equal(tuned.predict(medium), plain.predict(medium))
+    for verb, arguments in (
+        ("recommend", (user, 5)), ("similar_items", (item, 5)), ("explain", (user, item)),
+    ):  # fmt: skip
+        pd.testing.assert_frame_equal(getattr(tuned, verb)(*arguments), getattr(plain, verb)(*arguments))
+    newcomer = {item: 5.0, int(medium.item_ids[9]): 1.0}
+    pd.testing.assert_frame_equal(tuned.fold_in(newcomer).recommend(5), plain.fold_in(newcomer).recommend(5))
+    tuned.save(tmp_path / "model.npz")
+    again = BiasedALS.load(tmp_path / "model.npz")
+    np.testing.assert_allclose(again.predict(medium), plain.predict(medium), rtol=1e-6)
+
+
 class Watched(GlobalMean):
     """Remembers what it was fitted on."""
 
@@ -370,6 +440,18 @@ def same(one, other):
     pd.testing.assert_frame_equal(*tables)
     pd.testing.assert_frame_equal(one.users, other.users)
     pd.testing.assert_frame_equal(one.chosen, other.chosen)
+
+
+def test_the_busiest_users_need_not_have_rated_the_most_rated_films():
+    """The fit before the clock starts takes a small sample of the data, and it must never be empty."""
+    busy = [(user, 1000 + 101 * user + film, 3.0 + film % 2) for user in range(100) for film in range(101)]
+    others = [(200 + user, film, 3.0 + (user + film) % 3) for user in range(60) for film in range(0, 200, 2)]
+    others += [(300 + user, film, 3.0 + (user + film) % 3) for user in range(60) for film in range(1, 200, 2)]
+    ratings = make_ratings(busy + others)
+    found = evaluation.compare({"mean": GlobalMean(), "bias": BiasModel()}, ratings, "random", verbose=False)
+    assert found.means()["rmse"].between(0.1, 2).all()
+    corner = measuring._busy_corner(ratings)
+    assert corner.user_ids.tolist() == list(range(2)) and len(corner) == 200
 
 
 def test_compare_in_two_processes_gives_the_same(medium):

@@ -17,7 +17,7 @@ from sklearn.metrics import (
     precision_recall_curve,
 )
 
-from recsys_helpers import metrics
+from recsys_helpers import Popularity, metrics
 from recsys_helpers.evaluation import ranking
 from recsys_helpers.models.base import top_codes
 
@@ -195,6 +195,66 @@ def test_one_list_special_cases(metric):
         metric([1], {1: 0})
     with pytest.raises(ValueError, match="k: got 0"):
         metric([1], {1}, 0)
+
+
+def test_capped_recall_lies_between_recall_and_what_a_list_can_hold():
+    assert metrics.capped_recall([1, 2], {1, 2, 3, 4}, 2) == 1, "the list is full of hits"
+    assert metrics.capped_recall([1, 9, 8], {1, 2, 3, 4}, 3) == pytest.approx(1 / 3)
+    assert metrics.capped_recall([1, 9, 8], {1, 2}, 3) == metrics.recall([1, 9, 8], {1, 2}, 3) == 1 / 2
+
+
+@pytest.mark.parametrize("metric", ONE_LIST)
+def test_a_table_of_recommendations_is_a_list(metric, toy):
+    model = Popularity().fit(toy)
+    table = model.recommend(10, 3)
+    right = metric(table["movieId"].tolist(), {3, 5}, 3)
+    assert right > 0, "or the test could not fail"
+    for form in (
+        table,
+        table.assign(title="a"),
+        table["movieId"],
+        table["movieId"].to_numpy(),
+        table[["movieId"]],
+    ):
+        assert metric(form, {3, 5}, 3) == right
+    for liked in (pd.DataFrame({"movieId": [3, 5]}), np.array([3, 5]), pd.Series([3, 5]), [3, 5], (3, 5)):
+        assert metric(table, liked, 3) == right
+
+
+@pytest.mark.parametrize("metric", ONE_LIST)
+@pytest.mark.parametrize(
+    "recommended, relevant, error, words",
+    [
+        (
+            pd.DataFrame({"userId": [1], "movieId": [2], "score": [0.5]}),
+            {2},
+            TypeError,
+            "recommended: got a table",
+        ),
+        (
+            [1],
+            pd.DataFrame({"movieId": [1], "rating": [4.0]}),
+            TypeError,
+            "relevant: got a table with the columns",
+        ),
+        ({1, 2}, {1}, TypeError, "recommended: got set; expected a sequence of ids, best first"),
+        ({1: 0.5}, {1}, TypeError, "recommended: got dict"),
+        ("12", {1}, TypeError, "recommended: got str"),
+        ([1], "12", TypeError, "relevant: got str; expected a collection of ids"),
+        ([1], 3, TypeError, "relevant: got int"),
+        (np.ones((1, 2)), {1}, TypeError, "recommended: got ndarray"),
+        (["1", "2"], {1, 2}, TypeError, "got ids such as '1' and 1; expected one kind"),
+        ([1, 2], {"1": 2.0}, TypeError, "got ids such as 1 and '1'"),
+        ([1, np.nan], {1}, ValueError, "recommended: got nan at place 2"),
+        ([1, None], {1}, ValueError, "recommended: got None at place 2"),
+        ([[1, 2]], {1}, ValueError, r"recommended: got \[1, 2\] at place 1"),
+        ([1], [pd.NA], ValueError, "relevant: got <NA> at place 1"),
+    ],
+)
+def test_what_is_no_list_of_ids_is_refused(metric, recommended, relevant, error, words):
+    """A hit that could never have been found would make every figure 0 without a word."""
+    with pytest.raises(error, match=words):
+        metric(recommended, relevant, 3)
 
 
 # ---- all users: against a slow twin, scikit-learn and trec_eval ------------------------------

@@ -20,7 +20,7 @@ from ..checks import check_positive_int
 from ..models.base import Recommender
 from .measuring import measure, model_bytes
 from .protocols import protocol_splits
-from .ranking import relevance
+from .ranking import number_of_stars, relevance
 from .results import Results, fingerprint, plain, result_key
 from .statistics import rmse_interval
 
@@ -160,6 +160,7 @@ def compare(
     parts = protocol_splits(ratings, protocol, seed=seed)
     for part in parts:
         relevance(part.test, threshold)
+    threshold = number_of_stars(threshold)
     name = name or (protocol if isinstance(protocol, str) else "custom")
     prints = [(fingerprint(part.train), fingerprint(part.test)) for part in parts]
     wanted = [
@@ -171,7 +172,7 @@ def compare(
         missing = {key: (fold, label) for fold, label, key in wanted if key not in store.found}
         failed = []
         jobs = (
-            delayed(_job)(key, models[label], label, *parts[fold], k, float(threshold))
+            delayed(_job)(key, models[label], label, *parts[fold], k, threshold)
             for key, (fold, label) in missing.items()
             if path is not None or not failed  # without a file, what comes after a failure would be lost
         )

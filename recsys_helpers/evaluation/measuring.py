@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 from ..data.ratings import Ratings
 from . import metrics
@@ -25,18 +25,26 @@ _warm = set()
 def model_bytes(model):
     """Bytes of the arrays a fitted model has learned, its training ratings left out.
 
-    Counts the NumPy arrays among the fitted attributes (names that end in ``_``);
-    for a sparse matrix, its three arrays.
+    Counts the NumPy arrays and sparse matrices among the fitted attributes (names that end in ``_``),
+    those in lists and dicts and those of models inside it included, each array once.
     """
-    total = 0
-    for name, value in vars(model).items():
-        if not name.endswith("_") or name == "train_":
-            continue
-        parts = [value]
-        if hasattr(value, "indptr"):
-            parts = [value.data, value.indices, value.indptr]
-        total += sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
-    return total
+    return _array_bytes(model, set())
+
+
+def _array_bytes(thing, counted):
+    if isinstance(thing, BaseEstimator):
+        fitted = [value for name, value in vars(thing).items() if name.endswith("_") and name != "train_"]
+        return sum(_array_bytes(value, counted) for value in fitted)
+    if isinstance(thing, dict):
+        return sum(_array_bytes(value, counted) for value in thing.values())
+    if isinstance(thing, list | tuple):
+        return sum(_array_bytes(value, counted) for value in thing)
+    if hasattr(thing, "indptr"):
+        return sum(_array_bytes(part, counted) for part in (thing.data, thing.indices, thing.indptr))
+    if not isinstance(thing, np.ndarray) or id(thing) in counted:
+        return 0
+    counted.add(id(thing))
+    return thing.nbytes
 
 
 def measure(model, train, test, k, threshold):
@@ -93,10 +101,7 @@ def _warm_up(model, train):
     key = (type(model), json.dumps(choices, sort_keys=True))
     if key in _warm:
         return
-    busiest = np.argsort(-train.user_counts, kind="stable")[:100]
-    most_rated = np.argsort(-train.item_counts, kind="stable")[:200]
-    small = np.isin(train.user_codes, busiest) & np.isin(train.item_codes, most_rated)
-    sample = Ratings.from_frame(train[small].to_frame(), scale=train.scale, movies=train.movies)
+    sample = _busy_corner(train)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -104,6 +109,20 @@ def _warm_up(model, train):
         except ValueError:  # settings that want more data than that, such as a high rank
             clone(model).fit(train).predict(train[:10])
     _warm.add(key)
+
+
+def _busy_corner(train):
+    """What the hundred busiest users have rated of the films that most of them have, never nothing."""
+    busiest = np.argsort(-train.user_counts, kind="stable")[:100]
+    theirs = train[np.isin(train.user_codes, busiest)]
+    shared = np.argsort(-theirs.item_counts, kind="stable")[:200]
+    part = theirs[np.isin(theirs.item_codes, shared)]
+    users, user_codes = np.unique(part.user_codes, return_inverse=True)
+    items, item_codes = np.unique(part.item_codes, return_inverse=True)
+    return Ratings(
+        user_codes, item_codes, part.values, part.timestamps, train.user_ids[users], train.item_ids[items],
+        scale=train.scale, movies=train.movies, users=train.users,
+    )  # fmt: skip
 
 
 class PeakMemory:

@@ -7,7 +7,7 @@ as candidates; it can be asked for here as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 
 import numpy as np
 import pandas as pd
@@ -234,10 +234,11 @@ def precision(recommended, relevant, k=10):
 
     Parameters
     ----------
-    recommended : sequence of int
+    recommended : sequence of ids, or table
         The list L, best first, without repetitions; its first k places count. The order of
-        equal scores is the caller's; models and `rank_scores` put the smaller code first.
-    relevant : collection of int
+        equal scores is the caller's. Of a table, as ``model.recommend(user)`` gives it, the column
+        of ids is taken: the only one beside title and score.
+    relevant : collection of ids, or such a table
         The set R of films the user liked in the test data.
     k : int
         K, the length of the list.
@@ -252,7 +253,9 @@ def precision(recommended, relevant, k=10):
     Raises
     ------
     ValueError
-        If a film is listed twice, a gain is not above 0, or k is not a positive integer.
+        If a film is listed twice, an id is missing, a gain is not above 0, or k is not a positive integer.
+    TypeError
+        If what came is no list of ids, or one of the two holds text and the other numbers.
     """
     hits, gains = _hits(recommended, relevant, k)
     return hits.sum() / k if gains else np.nan
@@ -261,11 +264,22 @@ def precision(recommended, relevant, k=10):
 def recall(recommended, relevant, k=10):
     r"""Share of the relevant films that the list holds, :math:`|L_K \cap R| \,/\, |R|`.
 
-    With more than K relevant films, 1 is out of reach. The rest is as in `precision`, source
-    included.
+    With more than K relevant films, 1 is out of reach; `capped_recall` is the form without that.
+    The rest is as in `precision`, source included.
     """
     hits, gains = _hits(recommended, relevant, k)
     return hits.sum() / len(gains) if gains else np.nan
+
+
+def capped_recall(recommended, relevant, k=10):
+    r"""Share of what a list of K could hold, :math:`|L_K \cap R| \,/\, \min(K, |R|)`.
+
+    1 is within reach of everybody. For users with at most K relevant films it is `recall`, for the
+    others `precision`; articles call it recall, too (Liang, Krishnan, Hoffman and Jebara 2018,
+    Variational autoencoders for collaborative filtering, WWW). The rest is as in `precision`.
+    """
+    hits, gains = _hits(recommended, relevant, k)
+    return hits.sum() / min(k, len(gains)) if gains else np.nan
 
 
 def hit_rate(recommended, relevant, k=10):
@@ -316,9 +330,9 @@ def ndcg(recommended, relevant, k=10):
 
     Parameters
     ----------
-    recommended : sequence of int
+    recommended : sequence of ids, or table
         As in `precision`.
-    relevant : collection of int, or dict of int to float
+    relevant : collection of ids, or dict of id to float
         A set gives the binary form, every gain 1. A dict gives the gain of each film, above 0, and
         so the graded form, in which it matters which of the liked films comes first.
     k : int
@@ -338,7 +352,8 @@ def ndcg(recommended, relevant, k=10):
     hits, gains = _hits(recommended, relevant, k)
     if not gains:
         return np.nan
-    found = np.array([gains.get(item, 0.0) for item in list(recommended)[:k]])
+    top = _ids(recommended, "recommended")[:k]
+    found = np.array([gains.get(item, 0.0) for item in top])
     best = np.sort(list(gains.values()))[::-1][:k]
     discount = 1 / np.log2(np.arange(2, k + 2))
     return found @ discount[: len(found)] / (best @ discount[: len(best)])
@@ -347,14 +362,45 @@ def ndcg(recommended, relevant, k=10):
 def _hits(recommended, relevant, k):
     """Whether each of the first k places is a hit, and the gain of each relevant film."""
     check_positive_int("k", k)
-    top = list(recommended)[:k]
+    listed = _ids(recommended, "recommended")
+    gains = (
+        dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(_ids(relevant, "relevant"), 1.0)
+    )
+    top = listed[:k]
     if len(set(top)) < len(top):
         raise ValueError("recommended: got a film twice; expected every film at most once")
-    gains = dict(relevant) if isinstance(relevant, Mapping) else dict.fromkeys(relevant, 1.0)
     bad = [item for item, gain in gains.items() if not 0 < gain < np.inf]
     if bad:
         raise ValueError(f"relevant: got a gain of {gains[bad[0]]} for {bad[0]}; expected a number above 0")
+    kinds = [{isinstance(item, str) for item in ids} for ids in (listed, gains)]
+    if all(len(kind) == 1 for kind in kinds) and kinds[0] != kinds[1]:
+        raise TypeError(
+            f"recommended and relevant: got ids such as {listed[0]!r} and {next(iter(gains))!r}; expected "
+            "one kind in both, since text and numbers never meet"
+        )
     return np.array([item in gains for item in top], dtype=float), gains
+
+
+def _ids(things, name):
+    """The ids in what a caller gave: a list, an array, a set, a Series, or a table with one such column."""
+    if isinstance(things, pd.DataFrame):
+        columns = [column for column in things.columns if column not in ("title", "score")]
+        if len(columns) != 1:
+            raise TypeError(
+                f"{name}: got a table with the columns {list(things.columns)}; expected ids, or a table with "
+                "one column beside title and score: pass the column of item ids, of one user"
+            )
+        things = things[columns[0]]
+    unordered = name == "recommended" and isinstance(things, Set)
+    wrong = unordered or isinstance(things, str | bytes | Mapping) or not isinstance(things, Iterable)
+    if wrong or getattr(things, "ndim", 1) != 1:
+        expected = "a sequence of ids, best first" if name == "recommended" else "a collection of ids"
+        raise TypeError(f"{name}: got {type(things).__name__}; expected {expected}")
+    ids = things.tolist() if hasattr(things, "tolist") else list(things)
+    for place, item in enumerate(ids, 1):
+        if not isinstance(item, Hashable) or item is None or item is pd.NA or item != item:
+            raise ValueError(f"{name}: got {item!r} at place {place}; expected the id of a film")
+    return ids
 
 
 def _precision_at_each(hits):
@@ -494,8 +540,7 @@ def _groups(groups, n):
 
 
 def _errors(y_true, y_pred):
-    true = np.asarray(y_true, dtype=np.float64)
-    pred = np.asarray(y_pred, dtype=np.float64)
+    true, pred = _numbers(y_true, "y_true"), _numbers(y_pred, "y_pred")
     if true.shape != pred.shape or true.ndim != 1:
         raise ValueError(
             f"y_true and y_pred: got shapes {true.shape} and {pred.shape}; "
@@ -510,3 +555,13 @@ def _errors(y_true, y_pred):
             f"y_true or y_pred: row {at} holds {true[at]} and {pred[at]}; expected finite numbers"
         )
     return error
+
+
+def _numbers(things, name):
+    try:
+        return np.asarray(things, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name}: got {type(things).__name__}; expected numbers, such as test.values or "
+            "model.predict(test)"
+        ) from None

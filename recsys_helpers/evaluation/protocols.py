@@ -17,10 +17,10 @@ def protocol_splits(ratings, protocol="5-fold", *, seed=0):
     Parameters
     ----------
     ratings : Ratings
-    protocol : {"random", "5-fold", "temporal"}, or sequence of (train, test)
+    protocol : {"random", "5-fold", "temporal"}, (train, test), or sequence of these pairs
         One random 80/20 split; five folds, each the test part once; training on the first 80 % of
-        the ratings in time and testing on the rest. Or ready-made parts, for example
-        ``datasets.load_100k_folds()``.
+        the ratings in time and testing on the rest. Or ready-made parts: one split, as
+        ``splits.random_holdout(ratings)`` gives it, or several, as ``load_100k_folds()`` does.
     seed : int
         Of the random ones.
 
@@ -47,12 +47,14 @@ def protocol_splits(ratings, protocol="5-fold", *, seed=0):
 
 
 def _given_parts(protocol):
+    if isinstance(protocol, tuple) and len(protocol) == 2 and all(isinstance(p, Ratings) for p in protocol):
+        protocol = [protocol]
     try:
         parts = [splits.Split(*pair) for pair in protocol]
     except TypeError:
         raise TypeError(
-            f"protocol: got {type(protocol).__name__}; expected one of {', '.join(map(repr, PROTOCOLS))}, or "
-            "pairs (train, test)"
+            f"protocol: got {type(protocol).__name__}; expected one of {', '.join(map(repr, PROTOCOLS))}, a "
+            "split, or pairs (train, test)"
         ) from None
     if not parts:
         raise ValueError("protocol: got no parts; expected at least one pair (train, test)")

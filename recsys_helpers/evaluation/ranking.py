@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -280,7 +279,8 @@ def relevance(test, threshold=4.0):
     ----------
     test : Ratings
     threshold : float
-        A film rated at least this is relevant.
+        A film rated at least this is relevant. Ratings are kept in single precision, and so is the
+        threshold: 4.1 stars reach a threshold of 4.1, whatever type of number that is.
 
     Returns
     -------
@@ -294,14 +294,21 @@ def relevance(test, threshold=4.0):
     """
     if not isinstance(test, Ratings):
         raise TypeError(f"test: got {type(test).__name__}; expected a Ratings")
-    if not isinstance(threshold, numbers.Real):
-        raise TypeError(f"threshold: got {threshold!r}; expected a number of stars")
-    liked = test.values >= threshold
+    level = np.float32(number_of_stars(threshold))
+    liked = test.values >= level
     if not liked.any():
-        raise ValueError(f"threshold: got {threshold!r}, which no test rating reaches; expected a lower one")
+        raise ValueError(f"threshold: got {threshold}, which no test rating reaches; expected a lower one")
     by_user = test[liked].by_user
-    gains = 1.0 + by_user.data.astype(np.float64) - threshold
+    gains = 1.0 + by_user.data.astype(np.float64) - np.float64(level)
     return csr_array((gains, by_user.indices, by_user.indptr), shape=by_user.shape)
+
+
+def number_of_stars(threshold):
+    """A threshold as a Python number, from a number or an array without dimensions."""
+    value = np.asarray(threshold)
+    if value.ndim or value.dtype.kind not in "iuf" or np.isnan(value):
+        raise TypeError(f"threshold: got {threshold!r}; expected a number of stars")
+    return float(value)
 
 
 def rank_model(model, train, test, *, k=10, threshold=4.0, users=None):

@@ -73,8 +73,9 @@ def grid_search(
         raise TypeError(
             f"settings: got a {type(settings).__name__} for {rounds} rounds; expected a dict of lists"
         )
-    for setting in _settings(settings):
-        clone(model).set_params(**setting)
+    known = list(model.get_params())
+    for name in {name for setting in _settings(settings) for name in setting}:
+        check_choice(f"settings of {type(model).__name__}", name, known)
     parts = protocol_splits(ratings, protocol, seed=seed)
     tried, rows = [], []
     for number in range(1, rounds + 1):
@@ -235,6 +236,44 @@ class Tuned(Recommender):
 
     def _fit(self, ratings, validation):
         self.model_ = self.search(ratings).fit(ratings)
+
+    # Everything else is said by the chosen model.
+
+    def _chosen(self):
+        self._check_fitted()
+        return self.model_
+
+    def predict(self, ratings):
+        """As the chosen model does."""
+        return self._chosen().predict(ratings)
+
+    def score_items(self, users=None):
+        """As the chosen model does."""
+        return self._chosen().score_items(users)
+
+    def recommend(self, *args, **options):
+        """As the chosen model does."""
+        return self._chosen().recommend(*args, **options)
+
+    def similar_items(self, *args, **options):
+        """As the chosen model does."""
+        return self._chosen().similar_items(*args, **options)
+
+    def explain(self, user, item):
+        """As the chosen model does."""
+        return self._chosen().explain(user, item)
+
+    def fold_in(self, ratings):
+        """As the chosen model does."""
+        return self._chosen().fold_in(ratings)
+
+    def save(self, path):
+        """Write the chosen model; what is read back is that model, without the search."""
+        self._chosen().save(path)
+
+    def verbs(self):
+        """Which verbs the model has that tunes itself here."""
+        return self.model.verbs()
 
     def _predict_codes(self, users, items):
         return self.model_._predict_codes(users, items)
