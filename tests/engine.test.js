@@ -1,11 +1,11 @@
-// Unit tests of book/_static/try_it/engine.js: node --test tests/engine.test.js (test_try_it.py runs it).
+// Unit tests of recsys_helpers/serving/static/try_it/engine.js: node --test tests/engine.test.js (test_try_it.py runs it).
 "use strict";
 const { test } = require("node:test");
 const assert = require("node:assert/strict");
 const fs = require("node:fs");
 const path = require("node:path");
-const folder = path.join(__dirname, "..", "book", "_static", "try_it");
-const engine = require(path.join(folder, "engine.js"));
+const root = path.join(__dirname, "..");
+const engine = require(path.join(root, "recsys_helpers", "serving", "static", "try_it", "engine.js"));
 
 function pack(type, values) {
   const array = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array }[type].from(values);
@@ -15,10 +15,11 @@ function pack(type, values) {
 // Five films with one factor; steps turn the integers into 1, 1, 1, -1, -1 and biases of 0, .5, 0, -.5, 0.
 function file(changes = {}) {
   return {
-    format: "recsys_helpers.try_it", version: 1, data: "toy", factors: 1, mean: 3.5, reg: 1, bias_reg: 2,
-    weighted: false, scale: [0.5, 5], steps: [0.5, 0.25],
+    format: "recsys_helpers.try_it", version: 2, data: "toy", factors: 1, mean: 3.5, reg: 1, bias_reg: 2,
+    weighted: false, scale: [0.5, 5], step: 0.5, steps: [0.5, 0.25],
+    noun: ["film", "films"], columns: ["userId", "movieId"], reader: 0,
     films: pack("int16", [2, 0, 2, 2, 2, 0, -2, -2, -2, 0]),
-    movie_ids: pack("uint16", [10, 1, 1, 300, 1]), counts: pack("uint8", [9, 50, 9, 1, 30]),
+    item_ids: pack("uint16", [10, 1, 1, 300, 1]), counts: pack("uint8", [9, 50, 9, 1, 30]),
     first_year: 1979, years: pack("uint8", [1, 7, 0, 0, 25]),
     genres: ["Comedy", "Horror"], genre_sets: [[], [1], [0, 1]], genre_of: pack("uint8", [1, 2, 1, 0, 2]),
     titles: ["Alien", "Brazil", "Carrie", "Duel", "Elf"], ...changes,
@@ -30,7 +31,7 @@ const toy = engine.decode(file());
 function titled(titles, counts = titles.map(() => 10)) {
   const zeros = titles.map(() => 0);
   return engine.decode(file({
-    titles, films: pack("int16", [...zeros, ...zeros]), movie_ids: pack("uint16", titles.map(() => 1)),
+    titles, films: pack("int16", [...zeros, ...zeros]), item_ids: pack("uint16", titles.map(() => 1)),
     counts: pack("uint16", counts), years: pack("uint8", zeros), genre_of: pack("uint8", zeros),
   }));
 }
@@ -55,7 +56,10 @@ test("decode gives the arrays back", () => {
 const damaged = {
   "nothing": [undefined, /not a model/],
   "another format": [file({ format: "x" }), /not a model/],
-  "a later version": [file({ version: 2 }), /version is 2.*reads version 1/],
+  "a later version": [file({ version: 3 }), /version is 3.*reads version 2/],
+  "an id that is no text": [file({ item_ids: ["a", "b", 3, "d", "e"] }), /ids are damaged/],
+  "a scale upside down": [file({ scale: [5, 1] }), /scale is damaged/],
+  "steps larger than the scale": [file({ step: 9 }), /scale is damaged/],
   "no factors": [file({ films: undefined }), /films is missing/],
   "another type": [file({ counts: { type: "float64", data: "" } }), /counts is missing/],
   "half a number": [file({ films: { type: "int16", data: "AAAA" } }), /cut off/],
@@ -84,6 +88,13 @@ const close = (a, b) => assert.ok(Math.abs(a - b) < 1e-12, `${a} is not ${b}`);
 test("fold-in, by hand", () => {
   close(person.theta[0], 3.5 / 3);
   close(person.theta[1], -0.125);
+});
+
+test("without penalties, too few ratings have no solution, rather than a wild one", () => {
+  const free = engine.decode(file({ reg: 0, bias_reg: 0 }));
+  assert.throws(() => engine.foldIn(free, [[0, 5]]), /no unique solution/);
+  assert.throws(() => engine.foldIn(free, []), /no unique solution/);
+  assert.ok(Number.isFinite(engine.foldIn(free, [[0, 5], [3, 1]]).theta[0]));
 });
 
 test("weighted penalties count in ratings", () => {
@@ -148,7 +159,7 @@ for (const [query, title] of Object.entries(wanted)) {
 
 test("search finds every film of the book by its title, and nearly every one in spite of a slip", () => {
   const window = {};
-  new Function("window", fs.readFileSync(path.join(folder, "model.js"), "utf8"))(window);
+  new Function("window", fs.readFileSync(path.join(root, "book", "_static", "try_it", "model.js"), "utf8"))(window);
   const model = engine.decode(window.TRY_IT_MODEL);
   const search = engine.searcher(model);
   const lost = model.titles.filter((title, film) => !search(title).includes(film));
@@ -219,6 +230,44 @@ test("a flood of entries is cut", () => {
   const kept = engine.readKept(JSON.stringify({ version: 1, ratings: [], hidden }), toy);
   assert.equal(kept.dropped, 30000);
 });
+
+// ---- other ids, other scales --------------------------------------------------------------------------------
+
+const books = engine.decode(file({
+  item_ids: ["0123", "123", 'a "b", c', "18446744073709551615", "x\ny"], columns: ["User-ID", "ISBN"], reader: "me",
+  scale: [1, 10], step: 1,
+}));
+
+test("ids of text stay apart, in what is kept and in the table", () => {
+  const ratings = new Map([[0, { value: 7, time: 1 }], [2, { value: 10, time: 2 }], [3, { value: 1, time: 3 }]]);
+  assert.deepEqual(engine.readKept(engine.keep(books, ratings, new Set([1, 4])), books).ratings, ratings);
+  const text = JSON.stringify({ version: 1, ratings: [[123, 7, 1], ["123", 7.5, 1], ["123", 11, 1]], hidden: [123, "123"] });
+  const kept = engine.readKept(text, books);
+  assert.deepEqual([kept.ratings.size, Array.from(kept.hidden), kept.dropped], [0, [1], 4]);
+  assert.equal(
+    engine.toCsv(books, ratings),
+    'User-ID,ISBN,rating,timestamp\nme,0123,7,1\nme,"a ""b"", c",10,2\nme,18446744073709551615,1,3\n'
+  );
+});
+
+for (const [low, high, step, kind, count, digits, decimals] of [
+  [0.5, 5, 0.5, "stars", 10, 2, 1], [1, 5, 1, "stars", 5, 2, 0], [1, 5, 0.5, "stars", 9, 2, 1],
+  [0, 5, 1, "buttons", 6, 2, 0], [1, 10, 1, "buttons", 10, 2, 0], [0, 10, 1, "buttons", 11, 2, 0],
+  [0, 1, 1, "thumbs", 2, 3, 0], [-1, 1, 2, "thumbs", 2, 3, 0], [-1, 1, 1, "buttons", 3, 3, 0],
+  [0, 100, 1, "slider", 0, 1, 0], [-10, 10, 0.01, "slider", 0, 2, 1], [-10, 10, null, "slider", 0, 2, 1],
+  [0, 1, null, "slider", 0, 3, 2], [1, 10, 0.5, "slider", 0, 2, 1], [0, 1e6, null, "slider", 0, 0, 0],
+]) {
+  test(`scale from ${low} to ${high} in steps of ${step}`, () => {
+    const scale = engine.ratingScale(low, high, step);
+    assert.deepEqual([scale.kind, scale.values.length, scale.digits, scale.decimals], [kind, count, digits, decimals]);
+    assert.ok((high - low) / scale.grid <= 400 && (high - low) / scale.grid >= 1);
+    assert.ok(scale.values.every((value) => engine.isRating(scale, value)));
+    assert.equal(scale.values.at(-1) ?? high, high);
+    assert.ok(engine.isRating(scale, low) && engine.isRating(scale, high));
+    for (const wrong of [low - 1, high + 1, NaN, "1", null, undefined]) assert.ok(!engine.isRating(scale, wrong));
+    assert.equal(engine.isRating(scale, low + (step || 1) * 0.3), step === null);
+  });
+}
 
 test("csv", () => {
   const ratings = new Map([[3, { value: 1.5, time: 7 }], [0, { value: 5, time: 8 }]]);

@@ -1,6 +1,7 @@
 """The file a web page reads: what is in it, how exact it is, and how big."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_quantize_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(
     arrays(np.float64, (5, 3), elements=st.floats(-1e6, 1e6)),
-    st.integers(2, 16),
+    st.integers(2, 32),
 )
 def test_quantize_is_off_by_half_a_step_at_most(matrix, bits):
     codes, steps = export.quantize(matrix, bits)
@@ -64,7 +65,7 @@ def test_quantize_is_off_by_half_a_step_at_most(matrix, bits):
     assert np.all(np.abs(codes * steps - matrix) <= steps / 2 * (1 + 1e-9) + 1e-300)
 
 
-@pytest.mark.parametrize("bits", [1, 17, 8.0, True, None])
+@pytest.mark.parametrize("bits", [1, 33, 8.0, True, None])
 def test_quantize_refuses_bits(bits):
     with pytest.raises(ValueError, match="bits: got"):
         export.quantize(np.ones((2, 2)), bits)
@@ -89,6 +90,7 @@ def test_rounded_predicts_nearly_the_same_and_leaves_the_model_alone(model, medi
     assert errors[0] > 0.01 and errors[-1] < 1e-3
     assert np.array_equal(model.item_factors_, before)
     assert twin.user_factors_ is model.user_factors_
+    assert np.abs(export.rounded(model, 32).predict(medium) - model.predict(medium)).max() < 1e-6
 
 
 # ---- the file -----------------------------------------------------------------------
@@ -103,7 +105,9 @@ def test_round_trip(model, medium, tmp_path):
     twin = export.rounded(model)
     np.testing.assert_allclose(back["factors"], twin.item_factors_, rtol=1e-6)
     np.testing.assert_allclose(back["bias"], twin.item_bias_, rtol=1e-6)
-    assert back["movie_ids"].tolist() == medium.item_ids.tolist()
+    assert back["item_ids"].tolist() == medium.item_ids.tolist()
+    assert (back["scale"], back["step"]) == ([0.5, 5.0], 0.5)
+    assert (back["columns"], back["noun"], back["reader"]) == (["userId", "movieId"], ["film", "films"], 0)
     assert back["counts"].tolist() == medium.item_counts.tolist()
     assert back["titles"][0] == "movie 5"
     assert (back["mean"], back["reg"], back["bias_reg"]) == (model.mean_, 10.0, 3.0)
@@ -117,7 +121,7 @@ def test_facts_about_films_survive(named, tmp_path):
     assert back["titles"] == [*NASTY, "movie 70001"]  # the year has a column of its own
     assert back["years"].tolist() == [0, 1999, 2001, 0]
     assert [sorted(g) for g in back["genres"]] == [["Comedy", "Drama"], [], ["Comedy"], []]
-    assert back["movie_ids"].tolist() == [1, 2, 70_000, 70_001]  # a gap that needs 32 bits
+    assert back["item_ids"].tolist() == [1, 2, 70_000, 70_001]  # a gap that needs 32 bits
 
 
 def test_file_is_plain_ascii_without_markup(named, tmp_path):
@@ -134,6 +138,8 @@ def test_nothing_about_users_is_in_it(model, tmp_path):
     export.export_model(model, path)
     content = json.loads(path.read_text().partition(" = ")[2].rstrip(";\n"))
     assert not [name for name in content if "user" in name]
+    ids = set(model.train_.user_ids.tolist())
+    assert content["reader"] not in ids
     k, n = model.n_factors, model.train_.n_items
     assert len(content["films"]["data"]) == 4 * -(-2 * n * (k + 1) // 3)  # base64 of n (k + 1) int16
 
@@ -148,21 +154,119 @@ def test_overwrites_whole(model, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+# ---- other ids, other scales -------------------------------------------------------------
+
+
+def table(items, users=(1, 2, 3, 4), scale=(1, 10)):
+    """Every user rates every item, on a scale, in whole steps."""
+    low, high = scale
+    rows = [
+        (user, item, low + (3 * u + 5 * i) % int(high - low + 1))
+        for u, user in enumerate(users)
+        for i, item in enumerate(items)
+    ]
+    return make_ratings([(user, item, float(value)) for user, item, value in rows], scale=scale)
+
+
+def test_a_file_of_32_bits_is_the_model_itself(model, tmp_path):
+    small = export.export_model(model, tmp_path / "small.js")
+    large = export.export_model(model, tmp_path / "large.js", bits=32)
+    assert large > 1.3 * small
+    back = export.read_model(tmp_path / "large.js")
+    np.testing.assert_allclose(back["factors"], model.item_factors_, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [[7, 8, 4_000_000_000, 9_007_199_254_740_991], [7, 2**53, 2**53 + 1], [0, 2**32]],
+    ids=["far apart", "beyond what a browser tells apart", "one large step"],
+)
+def test_large_numbers_come_back(items, tmp_path):
+    ratings = table(items)
+    export.export_model(fit(ratings, n_factors=2), tmp_path / "model.js")
+    back = export.read_model(tmp_path / "model.js")["item_ids"].tolist()
+    assert [int(one) for one in back] == ratings.item_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("scale", "step"), [((1, 10), 1.0), ((0, 100), 1.0), ((-10, 10), 1.0), ((0, 1), 1.0), ((1, 5), 1.0)]
+)
+def test_scales_come_back(scale, step, tmp_path):
+    export.export_model(fit(table([3, 4, 5], scale=scale), n_factors=2), tmp_path / "model.js")
+    back = export.read_model(tmp_path / "model.js")
+    assert (tuple(back["scale"]), back["step"]) == (scale, step)
+
+
+def test_the_readers_own_id_is_nobodys(tmp_path):
+    export.export_model(fit(table([3, 4], users=(0, 1, 7)), n_factors=2), tmp_path / "model.js")
+    assert export.read_model(tmp_path / "model.js")["reader"] == 8
+
+
+def test_genres_as_lists_and_years_from_titles(tmp_path):
+    movies = pd.DataFrame({"movieId": [3, 4, 5], "title": ["Alien (1979)", "Elf", None]})
+    movies["genres"] = [["Horror"], None, ["Drama", "Horror"]]
+    model = fit(table([3, 4, 5]), n_factors=2)
+    train = model.train_
+    model.train_ = type(train)(
+        train.user_codes, train.item_codes, train.values, None, train.user_ids, train.item_ids,
+        scale=train.scale, movies=movies,
+    )  # fmt: skip
+    export.export_model(model, tmp_path / "model.js")
+    back = export.read_model(tmp_path / "model.js")
+    assert back["titles"] == ["Alien", "Elf", "movie 5"] and back["years"].tolist() == [1979, 0, 0]
+    assert back["genres"] == [["Horror"], [], ["Drama", "Horror"]]
+
+
+# ---- the page -----------------------------------------------------------------------------
+
+
+def test_write_page_makes_one_folder_that_holds_everything(named, tmp_path):
+    folder = tmp_path / "deep" / "page"
+    page = export.write_page(named, folder, title="Films & <friends>")
+    assert page == folder / "index.html"
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>Films &amp; &lt;friends&gt;</h1>" in text and "$" not in text
+    linked = set(re.findall(r'(?:src|href)="([^"]+)"', text))
+    assert {p.name for p in folder.iterdir()} == linked | {"index.html"}
+    assert not re.search(r"https?:|fetch\(|import ", text)
+    for source in export.STATIC.iterdir():
+        assert (folder / source.name).read_text() == source.read_text()
+
+
+def test_a_page_is_replaced_and_nothing_else_is(named, model, tmp_path):
+    export.write_page(named, tmp_path / "page", title="One")
+    export.write_page(model, tmp_path / "page", title="Two")
+    assert "<h1>Two</h1>" in (tmp_path / "page" / "index.html").read_text()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "index.html").write_text("<h1>Mine</h1>")
+    with pytest.raises(FileExistsError, match="where another page stands; expected another folder"):
+        export.write_page(model, tmp_path / "other")
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["index.html"]
+    with pytest.raises(FileExistsError, match="a file; expected a folder"):
+        export.write_page(model, tmp_path / "other" / "index.html")
+
+
+def test_write_page_refuses_what_it_cannot_write(medium, model, tmp_path):
+    with pytest.raises(TypeError, match="BiasModel; expected a fitted BiasedALS with at least one factor"):
+        export.write_page(BiasModel().fit(medium), tmp_path / "page")
+    for title in ("", "  ", None, 7):
+        with pytest.raises(ValueError, match="title: got"):
+            export.write_page(model, tmp_path / "page", title=title)
+    assert not (tmp_path / "page").exists()
+
+
 # ---- bad input ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", [lambda m, p: export.export_model(m, p), lambda m, p: export.rounded(m)])
 def test_refuses_other_models(function, medium, tmp_path):
     path = tmp_path / "model.js"
-    with pytest.raises(TypeError, match="model: got BiasModel; expected a fitted BiasedALS"):
+    with pytest.raises(TypeError, match="model: got BiasModel; expected a fitted BiasedALS with"):
         function(BiasModel().fit(medium), path)
     with pytest.raises(NotFittedError):
         function(BiasedALS(), path)
     with pytest.raises(ValueError, match="n_factors: got 0"):
         function(fit(medium, n_factors=0), path)
-    five = Ratings.from_frame(make_ratings([(1, 1, 5.0), (2, 1, 1.0)]).to_frame(), scale=(1, 5))
-    with pytest.raises(ValueError, match="from 1 to 5; expected 0.5 to 5"):
-        function(fit(five), path)
     assert not path.exists()
 
 
@@ -177,7 +281,7 @@ def test_refuses_another_suffix(model, tmp_path):
         (lambda t: "", "does not set"),
         (lambda t: "window.OTHER = {};", "does not set"),
         (lambda t: t[: len(t) // 2], "JSONDecodeError"),
-        (lambda t: t.replace('"version":1', '"version":2'), "version 2"),
+        (lambda t: t.replace('"version":2', '"version":3'), "version 3"),
         (lambda t: t.replace("uint8", "float8"), "float8"),
         (lambda t: t.replace('"titles":["movie 5",', '"titles":['), "different lengths"),
         (lambda t: t.replace('"mean"', '"mode"'), "KeyError"),
@@ -212,7 +316,7 @@ def test_the_committed_model_is_what_the_command_writes():
     ratings = load_movielens("latest-small")
     model = export.page_model(ratings)
     book = export.read_model(Path(__file__).parents[1] / "book" / "_static" / "try_it" / "model.js")
-    assert book["movie_ids"].tolist() == ratings.item_ids.tolist()
+    assert book["item_ids"].tolist() == ratings.item_ids.tolist()
     assert book["counts"].tolist() == ratings.item_counts.tolist()
     assert book["factors"].shape[1] == model.n_factors
     assert (book["reg"], book["bias_reg"]) == (model.reg, model.bias_reg)
@@ -227,6 +331,8 @@ def test_the_committed_model_is_what_the_command_writes():
 
 
 def test_the_page_is_below_one_megabyte():
-    folder = Path(__file__).parents[1] / "book" / "_static" / "try_it"
-    assert {p.name for p in folder.iterdir()} == {"engine.js", "model.js", "page.js", "try_it.css"}
-    assert sum(p.stat().st_size for p in folder.iterdir()) < 1_000_000
+    own = Path(__file__).parents[1] / "book" / "_static" / "try_it"
+    assert [p.name for p in own.iterdir()] == ["model.js"], "the other files live in the package"
+    shared = {p.name: p.stat().st_size for p in export.STATIC.iterdir()}
+    assert set(shared) == {"engine.js", "controls.js", "page.js", "try_it.css"}
+    assert sum(shared.values()) + (own / "model.js").stat().st_size < 1_000_000

@@ -14,7 +14,8 @@ from conftest import make_ratings
 from recsys_helpers import BiasedALS, Ratings, export, load_movielens
 
 ROOT = Path(__file__).parents[1]
-TOOL = ROOT / "book" / "_static" / "try_it"
+TOOL = ROOT / "recsys_helpers" / "serving" / "static" / "try_it"
+BOOK = ROOT / "book" / "_static" / "try_it" / "model.js"
 SITE = ROOT / "_build" / "html" / "book" / "try_it.html"
 STORE = "recsys-book.try-it"
 MEASURE = "try-it: rating to recommendations"
@@ -111,7 +112,9 @@ def write_page(folder, model=None):
     block = re.search(r"```\{raw\} html\n(.*?)```", (ROOT / "book" / "try_it.md").read_text(), re.S)[1]
     assert "../_static/try_it/engine.js" in block
     shutil.copytree(TOOL, folder / "_static" / "try_it")
-    if model is not None:
+    if model is None:
+        shutil.copy(BOOK, folder / "_static" / "try_it")
+    else:
         export.export_model(model, folder / "_static" / "try_it" / "model.js")
     page = folder / "book" / "page.html"
     page.parent.mkdir()

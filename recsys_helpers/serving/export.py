@@ -1,8 +1,9 @@
-"""A trained model as one small file that a web page reads without a server.
+"""A trained model as one small file that a web page reads without a server, and the page around it.
 
-    python -m recsys_helpers.export book/_static/try_it/model.js
+    python -m recsys_helpers.serving.export book/_static/try_it/model.js
 
 fits `page_model` to the embedded ratings and writes the file behind the book's page "Try it".
+`write_page` writes the same page for any other model and data.
 """
 
 from __future__ import annotations
@@ -11,20 +12,29 @@ import argparse
 import base64
 import contextlib
 import copy
+import html
 import json
 import os
+import re
 import tempfile
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 import numpy as np
+import pandas as pd
 
 from ..checks import check_positive_int
 from ..data.movielens import load_movielens
 from ..models.als import NO_GENRE, BiasedALS
+from .scale import step_of
 
-FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 1
+FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 2
 VARIABLE = "window.TRY_IT_MODEL"
-SCALE = (0.5, 5.0)
+TYPES = ("uint8", "uint16", "int16", "uint32", "int32")
+STATIC = files(__package__) / "static" / "try_it"
+TEMPLATE = files(__package__) / "template"
+MARK = "recsys_helpers.serving.export"  # in the first line of a page, so that the next one may replace it
 # What the page's model is fitted with. Chapter 9 chooses these by cross-validation over people,
 # inside the training part of the common split.
 PAGE_SETTINGS = {"n_factors": 16, "reg": 10.0, "bias_reg": 3.0, "genres": True, "n_sweeps": 30}
@@ -53,11 +63,11 @@ def quantize(matrix, bits=16):
     ----------
     matrix : array-like of float, shape (n, c)
     bits : int
-        2 to 16. A column becomes integers from -(2^(bits-1) - 1) to 2^(bits-1) - 1.
+        2 to 32. A column becomes integers from -(2^(bits-1) - 1) to 2^(bits-1) - 1.
 
     Returns
     -------
-    codes : ndarray of int16, shape (n, c)
+    codes : ndarray of int16, or int32 above 16 bits, shape (n, c)
     steps : ndarray of float64, shape (c,)
         ``codes * steps`` differs from the matrix by at most half a step, which is
         the largest absolute value of the column over 2^bits - 2. A column of zeros has step 0.
@@ -67,8 +77,8 @@ def quantize(matrix, bits=16):
     ValueError
         If bits is out of its range, or a number is not finite.
     """
-    if check_positive_int("bits", bits, minimum=2) > 16:
-        raise ValueError(f"bits: got {bits}; expected 2 to 16")
+    if check_positive_int("bits", bits, minimum=2) > 32:
+        raise ValueError(f"bits: got {bits}; expected 2 to 32")
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ValueError(
@@ -77,7 +87,7 @@ def quantize(matrix, bits=16):
         )
     steps = np.abs(matrix).max(axis=0, initial=0) / (2 ** (bits - 1) - 1)
     codes = np.rint(np.divide(matrix, steps, out=np.zeros_like(matrix), where=steps > 0))
-    return codes.astype(np.int16), steps
+    return codes.astype(np.int16 if bits <= 16 else np.int32), steps
 
 
 def rounded(model, bits=16):
@@ -91,7 +101,7 @@ def rounded(model, bits=16):
     model : BiasedALS
         Fitted.
     bits : int
-        2 to 16.
+        2 to 32.
 
     Returns
     -------
@@ -105,25 +115,29 @@ def rounded(model, bits=16):
     return twin
 
 
-def export_model(model, path):
+def export_model(model, path, *, bits=16):
     """Write a fitted model as a classic script that sets ``window.TRY_IT_MODEL``.
 
     A script, because a page opened from a folder (``file://``) may load scripts but neither
     modules nor data. It holds what a new person's recommendations need: film factors and biases
-    as 16-bit integers with one step a column, movieIds as differences, titles, years, genres,
-    numbers of ratings, the mean and the penalties. Nothing about any user is in it.
+    as integers of 16 bits with one step a column, ids (numbers as differences, text as it is), titles,
+    years, genres, numbers of ratings, the scale, the mean and the penalties. Nothing about any
+    user is in it.
 
     Parameters
     ----------
     model : BiasedALS
-        Fitted, with at least one factor, on ratings from 0.5 to 5 stars.
+        Fitted, with at least one factor, on ratings of any scale with ids of any kind.
     path : str or Path
         Ends in .js. The file appears complete or not at all.
+    bits : int
+        2 to 32, of which the file needs 16 or 32. At 16 the page's predictions are those of ``fold_in`` up
+        to about a five-thousandth of the scale, at 32 up to the rounding of float32.
 
     Returns
     -------
     int
-        Bytes written: about n (8 / 3 (k + 1) + 37) for n films with titles of usual length.
+        Bytes written: at 16 bits about n (8 / 3 (k + 1) + 37) for n films with titles of usual length.
 
     Raises
     ------
@@ -135,7 +149,7 @@ def export_model(model, path):
     if path.suffix != ".js":
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .js")
     train = model.train_
-    codes, steps = quantize(_film_side(model))
+    codes, steps = quantize(_film_side(model), bits)
     titles, years, genre_sets, genre_of = _film_facts(train)
     names = sorted({name for one in genre_sets for name in one})
     first_year = min(filter(None, years), default=1)
@@ -149,9 +163,13 @@ def export_model(model, path):
         "bias_reg": float(model.bias_reg),
         "weighted": bool(model.weighted),
         "scale": list(train.scale),
+        "step": step_of(train),
+        "noun": _nouns(train),
+        "columns": [getattr(train, "user_name", "userId"), getattr(train, "item_name", "movieId")],
+        "reader": _stranger(train.user_ids),
         "steps": steps.tolist(),
-        "films": _pack(codes.ravel()),
-        "movie_ids": _pack(np.diff(train.item_ids.astype(np.int64), prepend=0)),
+        "films": _packed(codes.ravel()),
+        "item_ids": _pack_ids(train.item_ids),
         "counts": _pack(train.item_counts),
         "first_year": first_year,
         "years": _pack([year - first_year + 1 if year else 0 for year in years]),
@@ -177,9 +195,10 @@ def read_model(path):
     Returns
     -------
     dict
-        ``factors``, shape (n, k), and ``bias``, shape (n,), as float64, ``movie_ids``, ``titles``,
-        ``years`` (0: unknown), ``genres`` (a list of names for each film), ``counts``, ``mean``,
-        ``reg``, ``bias_reg`` and ``weighted``.
+        ``factors``, shape (n, k), and ``bias``, shape (n,), as float64, ``item_ids`` (text, or whole
+        numbers as float64 holds them), ``titles``, ``years`` (0: unknown), ``genres`` (a list of names
+        for each film), ``counts``, ``mean``, ``reg``, ``bias_reg``, ``weighted``, ``scale``, ``step``,
+        ``noun``, ``columns`` and ``reader``.
 
     Raises
     ------
@@ -203,7 +222,7 @@ def read_model(path):
         out = {
             "factors": films[:, :k],
             "bias": films[:, k],
-            "movie_ids": np.cumsum(_unpack(content["movie_ids"]), dtype=np.int64),
+            "item_ids": _unpack_ids(content["item_ids"]),
             "titles": content["titles"],
             "years": np.where(years > 0, years + content["first_year"] - 1, 0),
             "genres": [sets[at] for at in _unpack(content["genre_of"])],
@@ -212,7 +231,8 @@ def read_model(path):
         lengths = {name: len(values) for name, values in out.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"its columns have different lengths: {lengths}")
-        return out | {name: content[name] for name in ("mean", "reg", "bias_reg", "weighted")}
+        plain = ("mean", "reg", "bias_reg", "weighted", "scale", "step", "noun", "columns", "reader")
+        return out | {name: content[name] for name in plain}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path}: not a file of export_model, or a damaged one ({type(error).__name__}: {error}); "
@@ -220,20 +240,73 @@ def read_model(path):
         ) from error
 
 
+def write_page(model, folder, *, title="Try it"):
+    """Write a page that recommends in its reader's browser, from a model of your own.
+
+    The page searches, rates, recommends and explains, as the book's page "Try it" does. It opens from the
+    disk: no server, no network. Ratings stay in the reader's browser.
+
+    Parameters
+    ----------
+    model : BiasedALS
+        Fitted, with at least one factor, on ratings of any scale with ids of any kind. Titles and genres
+        are shown where the ratings have them, ids otherwise.
+    folder : str or Path
+        Made if it does not exist. A page that stands there already is replaced, its readers' ratings
+        stay.
+    title : str
+        The heading.
+
+    Returns
+    -------
+    Path
+        The page, ``folder / "index.html"``, to be opened in a browser.
+
+    Raises
+    ------
+    TypeError, ValueError, sklearn.exceptions.NotFittedError
+        If the model cannot be exported; the message says which can.
+    FileExistsError
+        If `folder` is a file, or holds an index.html that this function did not write.
+
+    Notes
+    -----
+    Seven files: 60 kB, and the model at 32 bits, about n (16 / 3 (k + 1) + 37) bytes for n items. What the
+    page predicts is what ``model.fold_in`` predicts, to a thousandth.
+    """
+    _check_model(model)
+    if not isinstance(title, str) or not title.strip():
+        raise ValueError(f"title: got {title!r}; expected some text")
+    folder = Path(folder)
+    page = folder / "index.html"
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"folder: got {folder}, a file; expected a folder, or a name that is free")
+    if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:300]:
+        raise FileExistsError(f"folder: got {folder}, where another page stands; expected another folder")
+    export_model(model, folder / "model.js", bits=32)
+    train = model.train_
+    item, items = _nouns(train)
+    for source in [*STATIC.iterdir(), TEMPLATE / "page.css"]:
+        _write_whole(folder / source.name, source.read_text(encoding="utf-8"))
+    facts = {"item": item, "items": items, "name": train.name, "n_ratings": f"{len(train):,}",
+             "n_items": f"{train.n_items:,}", "model": repr(model), "title": title, "mark": MARK}  # fmt: skip
+    text = Template((TEMPLATE / "index.html").read_text(encoding="utf-8"))
+    _write_whole(page, text.substitute({name: html.escape(fact) for name, fact in facts.items()}))
+    return page
+
+
 # ---- parts --------------------------------------------------------------------
 
 
 def _check_model(model):
     if not isinstance(model, BiasedALS):
-        raise TypeError(f"model: got {type(model).__name__}; expected a fitted BiasedALS")
+        raise TypeError(
+            f"model: got {type(model).__name__}; expected a fitted BiasedALS with at least one factor: a new "
+            "person is then one small system of equations, which the page solves"
+        )
     model._check_fitted()
     if model.n_factors == 0:
         raise ValueError("n_factors: got 0; expected at least 1, as the page ranks films by their factors")
-    if model.train_.scale != SCALE:
-        raise ValueError(
-            f"model: got one fitted to ratings from {model.train_.scale[0]:g} to {model.train_.scale[1]:g}; "
-            "expected 0.5 to 5, which the page shows as half stars; rescale the ratings first"
-        )
 
 
 def _film_side(model):
@@ -244,36 +317,88 @@ def _film_side(model):
 def _film_facts(train):
     """Titles without year, years (0: unknown), the distinct sets of genres, and which of them a film has."""
     ids, movies = train.item_ids, train.movies
-    titles, years, listed = list(train.titles(ids)), [0] * len(ids), [""] * len(ids)
+    titles, years, listed = list(train.titles(ids)), [0] * len(ids), [()] * len(ids)
     if movies is not None:
-        table = movies.set_index("movieId").reindex(ids)
+        table = movies.set_index(getattr(train, "item_name", "movieId")).reindex(ids)
         if "year" in table.columns:
-            years = [int(year) for year in table["year"].fillna(0)]
+            years = [int(year) for year in pd.to_numeric(table["year"], errors="coerce").fillna(0)]
+        else:
+            years = [_year_of(title) for title in titles]
         if "genres" in table.columns:
-            listed = list(table["genres"].fillna(""))
+            listed = [_genres_of(value) for value in table["genres"]]
     titles = [
         title.strip().removesuffix(f"({year})").rstrip() if year else title
         for title, year in zip(titles, years, strict=True)
     ]
-    distinct = sorted(set(listed))
-    place = {text: at for at, text in enumerate(distinct)}
-    sets = [[g for g in text.split("|") if g and g != NO_GENRE] for text in distinct]
-    return titles, years, sets, [place[text] for text in listed]
+    sets = sorted(set(listed))
+    place = {genres: at for at, genres in enumerate(sets)}
+    return titles, years, sets, [place[genres] for genres in listed]
+
+
+def _nouns(train):
+    """What the page calls one item, and several."""
+    films = getattr(train, "item_name", "movieId") == "movieId"
+    return ["film", "films"] if films else ["item", "items"]
+
+
+def _year_of(title):
+    found = re.search(r"\((1[89]\d\d|20\d\d)\)\s*$", title)
+    return int(found[1]) if found else 0
+
+
+def _genres_of(value):
+    """The genres of one film, from text joined by "|" or a list."""
+    if isinstance(value, str):
+        value = value.split("|")
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        return ()
+    return tuple(str(genre) for genre in value if genre and genre != NO_GENRE)
+
+
+def _stranger(user_ids):
+    """An id that no user of the data has, for the reader's own table."""
+    known = set(user_ids.tolist())
+    if user_ids.dtype.kind in "iu":
+        return 0 if 0 not in known else min(2**53, max(known) + 1)
+    name, number = "me", 1
+    while name in known:
+        number += 1
+        name = f"me-{number}"
+    return name
+
+
+def _pack_ids(ids):
+    """Differences where ids are whole numbers that a browser tells apart, else text."""
+    if ids.dtype.kind in "iu" and ids[0] >= 0 and ids[-1] < 2**53:
+        steps = np.diff(ids.astype(np.int64), prepend=0)
+        if steps.max() < 2**32:
+            return _pack(steps)
+    return [str(one) for one in ids.tolist()]
+
+
+def _unpack_ids(ids):
+    if isinstance(ids, list):
+        return np.array([str(one) for one in ids], dtype=object)
+    return np.cumsum(_unpack(ids), dtype=np.int64)
 
 
 def _pack(values):
-    """Integers as base64, little-endian, in the smallest of four types that holds them."""
+    """Integers as base64, little-endian, in the smallest of five types that holds them."""
     values = np.asarray(values)
-    for dtype in ("uint8", "uint16", "int16", "uint32"):
+    for dtype in TYPES:
         limits = np.iinfo(dtype)
         if len(values) == 0 or (values.min() >= limits.min and values.max() <= limits.max):
-            raw = values.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
-            return {"type": dtype, "data": base64.b64encode(raw).decode("ascii")}
+            return _packed(values.astype(dtype))
     raise ValueError(f"values: got {values.min()} to {values.max()}; expected whole numbers below 2^32")
 
 
+def _packed(values):
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    return {"type": values.dtype.name, "data": base64.b64encode(raw).decode("ascii")}
+
+
 def _unpack(packed):
-    if packed["type"] not in ("uint8", "uint16", "int16", "uint32"):
+    if packed["type"] not in TYPES:
         raise ValueError(f"an array has the type {packed['type']!r}")
     raw = base64.b64decode(packed["data"], validate=True)
     return np.frombuffer(raw, np.dtype(packed["type"]).newbyteorder("<"))
@@ -283,7 +408,7 @@ def _write_whole(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="ascii", newline="\n") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -297,7 +422,7 @@ def _write_whole(path, text):
 
 def main(arguments=None):
     """Fit `page_model` to the embedded ratings and write it; see the top of the module."""
-    parser = argparse.ArgumentParser(prog="python -m recsys_helpers.export", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recsys_helpers.serving.export", description=main.__doc__)
     parser.add_argument("path", type=Path, help="the file to write, which ends in .js")
     options = parser.parse_args(arguments)
     ratings = load_movielens("latest-small")

@@ -1,17 +1,16 @@
-// The page "Try it": rating controls, lists and storage around engine.js. Whatever comes from the model or from
+// The page "Try it": lists and storage around engine.js and controls.js. Whatever comes from the model or from
 // storage enters the document as text, never as markup.
 (function () {
   "use strict";
 
-  const STORE = "recsys-book.try-it";
   const MEASURE = "try-it: rating to recommendations";
   const STEP = 10; // films in a list, and how many "more" adds
-  const SKIPS = [0, 25, 50, 100, 200, 400, 800, 1600]; // the dial: how many of the most rated films to leave out
-  const ENOUGH = 10; // ratings of a film below which its prediction is mostly guesswork
   const FEW = 6; // suggestions at a time, and similar films
 
   const root = document.getElementById("try-it-tool");
   if (!root) return;
+  // Pages on a disk share one storage: without a name of its own, each keeps its ratings under its address.
+  const STORE = root.dataset.store || `recsys-helpers.try-it ${location.pathname}`;
 
   // An element with attributes, listeners (names that start with "on") and children; strings become text.
   function h(tag, attributes, ...children) {
@@ -35,12 +34,14 @@
   let engine, model;
   try {
     engine = window.TryItEngine;
-    if (!engine) throw new Error("The file engine.js did not load, so this page cannot compute. Load the page again.");
+    for (const [part, file] of [[engine, "engine.js"], [window.TryItControls, "controls.js"]]) {
+      if (!part) throw new Error(`The file ${file} did not load, so this page cannot compute. Load the page again.`);
+    }
     if (!window.TRY_IT_MODEL) {
       throw new Error(
         "The model file model.js did not load, so there is nothing to recommend from. Load the page again. " +
-          "If you built the book yourself, write the file with: " +
-          "python -m recsys_helpers.export book/_static/try_it/model.js"
+          "If that does not help, write the file again: in the book, with " +
+          "python -m recsys_helpers.serving.export book/_static/try_it/model.js"
       );
     }
     try {
@@ -52,6 +53,13 @@
     tell(error.message);
     return;
   }
+
+  const [noun, nouns] = model.noun;
+  const capital = (word) => word[0].toUpperCase() + word.slice(1);
+  // The dial: how many of the most rated films to leave out.
+  const SKIPS = [0, 25, 50, 100, 200, 400, 800, 1600].filter((skip) => skip === 0 || skip < model.n);
+  // Ratings of a film below which its prediction is mostly guesswork; fewer where few films have as many.
+  const ENOUGH = [10, 5, 3, 2].find((least) => model.counts[model.order[Math.min(model.n, 30) - 1]] >= least) || 1;
 
   // The index of titles is built after the first paint, or at the first query if that comes earlier.
   let index = null;
@@ -102,69 +110,50 @@
     speech = setTimeout(() => (status.textContent = text), 900);
   }
 
-  const stars = (value) => (value ? `${value} star${value === 1 ? "" : "s"}` : "not rated");
-  const signed = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
-  const valueOf = (film) => (ratings.has(film) ? ratings.get(film).value : 0);
+  const number = (value) => value.toFixed(model.scale.digits).replace("-", "\u2212");
+  const signed = (value) => `${value < 0 ? "" : "+"}${number(value)}`;
+  const LEAST = 0.5 * 10 ** -model.scale.digits; // what is shown as more than nothing
+  const valueOf = (film) => (ratings.has(film) ? ratings.get(film).value : null);
+  const { control, show, own: ownWords } = window.TryItControls(h, model, valueOf, rate);
   const list = (items) => (items.length < 2 ? items.join("") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`);
 
   function genreText(film) {
-    return model.genres[film].map((g) => model.genreNames[g]).join(", ") || "no genre listed";
+    const names = model.genres[film].map((g) => model.genreNames[g]).join(", ");
+    return names || (model.genreNames.length ? "no genre listed" : "");
   }
 
   // Why a film is there, in terms of the ratings that moved it most.
   function reason(person, film) {
     const { baseline, parts } = engine.explain(model, person, film);
-    const telling = parts.filter((part) => Math.abs(part.contribution) >= 0.005);
-    const name = (part) => `your ${part.value} for ${model.titles[part.film]} (${signed(part.contribution)})`;
+    const telling = parts.filter((part) => Math.abs(part.contribution) >= LEAST);
+    const name = (part) => `your ${ownWords(part.value, model.titles[part.film])} (${signed(part.contribution)})`;
     const up = telling.filter((part) => part.contribution > 0).slice(0, 3).map(name);
     const down = telling.filter((part) => part.contribution < 0).slice(0, 2).map(name);
-    const level = `Its level for everybody is ${baseline.toFixed(2)}.`;
+    const level = `Its level for everybody is ${number(baseline)}.`;
     const pulls = (names, way) => `${list(names)} ${names.length > 1 ? "pull" : "pulls"} it ${way}`;
     const sentence = [up.length && pulls(up, "up"), down.length && pulls(down, "down")].filter(Boolean).join("; ");
     return sentence ? `${level} ${sentence[0].toUpperCase()}${sentence.slice(1)}.` : `${level} No rating of yours moves it much.`;
   }
 
-  // ---- controls --------------------------------------------------------------------------------------
-
-  // Stars over a slider: arrow keys, fingers and screen readers get what the browser gives a slider.
-  function starControl(film) {
-    const fill = h("span", { class: "try-it-stars-fill", "aria-hidden": "true" });
-    const input = h("input", {
-      type: "range", min: 0, max: model.high, step: 0.5, "aria-label": `Your rating of ${model.titles[film]}`,
-      oninput: (event) => rate(film, Number(input.value), event),
-    });
-    const box = h("span", { class: "try-it-rate", "data-film": film },
-      h("span", { class: "try-it-stars" }, fill, input), h("span", { class: "try-it-value", "aria-hidden": "true" }));
-    showValue(box);
-    return box;
-  }
-
-  function showValue(box) {
-    const value = valueOf(Number(box.dataset.film));
-    const input = box.querySelector("input");
-    if (Number(input.value) !== value) input.value = value;
-    input.setAttribute("aria-valuetext", stars(value));
-    box.style.setProperty("--stars", value);
-    box.lastChild.textContent = value ? value.toFixed(1) : "";
-  }
+  // ---- parts of a row --------------------------------------------------------------------------------
 
   function similarFilms(film) {
     const place = h("ul", { class: "try-it-films try-it-similar" });
     const details = h("details", {
       ontoggle: () => {
         if (!details.open || place.firstChild) return;
-        const found = engine.similar(model, film, FEW);
-        if (!found.length) place.append(h("li", null, "Too little is known of this film to say."));
-        for (const { film: other } of found) place.append(h("li", null, heading(other), starControl(other)));
+        const found = engine.similar(model, film, FEW, 2 * ENOUGH);
+        if (!found.length) place.append(h("li", null, `Too little is known of this ${noun} to say.`));
+        for (const { film: other } of found) place.append(h("li", null, heading(other), control(other)));
       },
-    }, h("summary", null, "Similar films", h("span", { class: "try-it-unseen" }, ` to ${model.titles[film]}`)), place);
+    }, h("summary", null, `Similar ${nouns}`, h("span", { class: "try-it-unseen" }, ` to ${model.titles[film]}`)), place);
     return details;
   }
 
   function heading(film) {
     return h("span", { class: "try-it-film" },
       h("span", { class: "try-it-title" }, model.titles[film]), " ",
-      h("span", { class: "try-it-genres" }, genreText(film)));
+      genreText(film) ? h("span", { class: "try-it-genres" }, genreText(film)) : null);
   }
 
   function button(text, about, onclick) {
@@ -178,7 +167,7 @@
     id: "try-it-query", type: "search", autocomplete: "off", spellcheck: "false",
     placeholder: "A title, or a part of it", oninput: () => showCandidates(),
   });
-  const candidates = h("ul", { class: "try-it-films", "aria-label": "Films to rate" });
+  const candidates = h("ul", { class: "try-it-films", "aria-label": `${capital(nouns)} to rate` });
   const candidatesNote = h("p", { class: "try-it-note" });
   const others = button("Show six others", "", () => {
     firstSuggestion += FEW;
@@ -191,6 +180,8 @@
     id: "try-it-dial", type: "range", min: 0, max: SKIPS.length - 1, step: 1, value: 0,
     oninput: () => { shown = STEP; showDial(); update(); },
   });
+  const genreField = h("span", { class: "try-it-field", hidden: !model.genreNames.length },
+    h("label", { for: "try-it-genre" }, "Genre"), genre);
   const dialText = h("span", { class: "try-it-note", "aria-hidden": "true" });
   const rare = h("input", { id: "try-it-rare", type: "checkbox", onchange: () => { shown = STEP; update(); } });
   const recommendations = h("ol", { class: "try-it-films try-it-recommendations", "aria-labelledby": "try-it-for-you" });
@@ -217,16 +208,16 @@
   root.append(
     status,
     h("section", { class: "try-it-choose" },
-      h("h2", null, "Rate a few films"),
-      h("label", { for: "try-it-query" }, "Find a film"), query, candidatesNote, candidates, others),
+      h("h2", null, `Rate a few ${nouns}`),
+      h("label", { for: "try-it-query" }, `Find a ${noun}`), query, candidatesNote, candidates, others),
     h("section", { class: "try-it-result" },
       forYou,
       h("div", { class: "try-it-filters" },
-        h("span", { class: "try-it-field" }, h("label", { for: "try-it-genre" }, "Genre"), genre),
-        h("span", { class: "try-it-field" },
+        genreField,
+        h("span", { class: "try-it-field", hidden: SKIPS.length < 2 },
           h("label", { for: "try-it-dial" }, "Leave out the best known"), dial, dialText),
-        h("span", { class: "try-it-field try-it-check" }, rare,
-          h("label", { for: "try-it-rare" }, `Include films with fewer than ${ENOUGH} ratings`))),
+        h("span", { class: "try-it-field try-it-check", hidden: ENOUGH < 2 }, rare,
+          h("label", { for: "try-it-rare" }, `Include ${nouns} with fewer than ${ENOUGH} ratings`))),
       recommendationsNote, recommendations, more),
     h("section", { class: "try-it-yours" },
       ownTitle, own, ownMore, h("div", { class: "try-it-actions" }, download, forget), hiddenPart)
@@ -234,7 +225,7 @@
 
   function showDial() {
     const skip = SKIPS[dial.value];
-    const text = skip ? `without the ${skip.toLocaleString("en")} most rated films` : "none left out";
+    const text = skip ? `without the ${skip.toLocaleString("en")} most rated ${nouns}` : "none left out";
     dial.setAttribute("aria-valuetext", text);
     dialText.textContent = text;
   }
@@ -251,9 +242,9 @@
     others.hidden = Boolean(text);
     candidatesNote.textContent = !text
       ? "Or start with some that many people know:"
-      : films.length ? "" : "No film of that name among those the model knows. Try one word of the title.";
-    candidates.replaceChildren(...films.map((film) => h("li", null, heading(film), starControl(film))));
-    if (text) announce(films.length ? `${films.length} films found. The first: ${model.titles[films[0]]}.` : "No film found.");
+      : films.length ? "" : `No ${noun} of that name among those the model knows. Try one word of the title.`;
+    candidates.replaceChildren(...films.map((film) => h("li", null, heading(film), control(film))));
+    if (text) announce(films.length ? `${films.length} ${nouns} found. The first: ${model.titles[films[0]]}.` : `No ${noun} found.`);
   }
 
   // Rows are kept while their film stays in the list, so that focus and open details survive an update.
@@ -275,14 +266,27 @@
     h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, "predicted ", score)),
     why,
     h("div", { class: "try-it-line" },
-      h("span", { class: "try-it-seen" }, "Seen it? ", starControl(film)),
+      h("span", { class: "try-it-seen" }, "Seen it? ", control(film)),
       button("Not interested", `in ${model.titles[film]}`, () => hide(film))),
     similarFilms(film));
     return { element, score, why };
   }
 
+  // The reader folded in, or nobody; null where the model cannot tell, as without penalties after one rating.
+  function reader() {
+    try {
+      return engine.foldIn(model, Array.from(ratings, ([film, { value }]) => [film, value]));
+    } catch {
+      return null;
+    }
+  }
+
+  // Somebody without ratings, as any penalties make them: the average.
+  const nobody = engine.foldIn({ ...model, reg: 1, biasReg: 1, weighted: false }, []);
+
   function showRecommendations() {
-    const person = ratings.size ? engine.foldIn(model, Array.from(ratings, ([film, { value }]) => [film, value])) : null;
+    const person = ratings.size ? reader() : null;
+    const silent = ratings.size && !person;
     const found = person
       ? engine.recommend(model, person, {
         n: shown + 1, genre: Number(genre.value), skip: SKIPS[dial.value],
@@ -293,18 +297,19 @@
     const places = shown - (pinned !== null && !ratings.has(pinned) ? 1 : 0);
     more.hidden = found.length <= places;
     const films = found.slice(0, places);
+    const someone = person || nobody;
     if (pinned !== null && rows.has(pinned)) {
       const at = Array.from(rows.keys()).indexOf(pinned);
-      films.splice(at, 0, { film: pinned, score: engine.scores(model, person || engine.foldIn(model, []))[pinned] });
+      films.splice(at, 0, { film: pinned, score: engine.scores(model, someone)[pinned] });
     }
     const next = new Map();
     for (const { film, score } of films) {
       const row = rows.get(film) || recommendationRow(film);
       row.score.value = score.toFixed(6);
-      row.score.textContent = score.toFixed(2);
+      row.score.textContent = number(score);
       row.why.textContent = film === pinned && ratings.has(film)
         ? "Now among your ratings; it leaves this list when you go on."
-        : reason(person || engine.foldIn(model, []), film);
+        : reason(someone, film);
       next.set(film, row);
     }
     let at = recommendations.firstElementChild;
@@ -319,20 +324,21 @@
     }
     rows = next;
     recommendationsNote.textContent = !ratings.size
-      ? "Rate a film, and your list appears here at once."
-      : films.length ? "" : "No film passes these filters. Allow more genres, or more of the best known.";
+      ? `Rate a ${noun}, and your list appears here at once.`
+      : silent ? "With so few ratings this model cannot tell one taste from another. Rate a few more."
+      : films.length ? "" : `No ${noun} passes these filters. Allow more.`;
     if (ratings.size) {
       announce(films.length ? `Recommendations updated. The first: ${model.titles[films[0].film]}.` : recommendationsNote.textContent);
     }
   }
 
   function ownRow(film) {
-    return h("li", { "data-film": film }, heading(film), starControl(film),
+    return h("li", { "data-film": film }, heading(film), control(film),
       button("Remove", model.titles[film], () => {
         const row = own.querySelector(`li[data-film="${film}"]`);
         const neighbor = row.nextElementSibling || row.previousElementSibling;
         row.remove();
-        rate(film, 0);
+        rate(film, null);
         (neighbor ? neighbor.querySelector("button") : ownTitle).focus();
       }));
   }
@@ -371,9 +377,9 @@
   function rate(film, value, event) {
     const origin = event && event.target.closest(".try-it-recommendations > li");
     pinned = origin ? Number(origin.dataset.film) : null;
-    if (value) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
+    if (value !== null) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
     else ratings.delete(film);
-    for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) showValue(box);
+    for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) show(box);
     update();
     showOwn();
     if (event) measure(event.timeStamp);
@@ -411,7 +417,7 @@
   }
 
   function forgetAll() {
-    if (!window.confirm("Forget all your ratings and hidden films on this device?")) return;
+    if (!window.confirm(`Forget all your ratings and hidden ${nouns} on this device?`)) return;
     ratings = new Map();
     hidden = new Set();
     save();

@@ -7,8 +7,8 @@
   "use strict";
 
   const FORMAT = "recsys_helpers.try_it";
-  const VERSION = 1;
-  const TYPES = { uint8: 1, uint16: 2, int16: 2, uint32: 4 };
+  const VERSION = 2;
+  const TYPES = { uint8: 1, uint16: 2, int16: 2, uint32: 4, int32: 4 };
 
   // ---- the model file ----------------------------------------------------------------------------
 
@@ -19,10 +19,51 @@
     if (raw.length % bytes) throw new Error(`its column ${name} is cut off`);
     const view = new DataView(new ArrayBuffer(raw.length));
     for (let i = 0; i < raw.length; i++) view.setUint8(i, raw.charCodeAt(i));
-    const read = { uint8: "getUint8", uint16: "getUint16", int16: "getInt16", uint32: "getUint32" }[packed.type];
+    const read = `get${packed.type[0].toUpperCase()}${packed.type.slice(1)}`; // of DataView: getInt16 and so on
     const out = new Float64Array(raw.length / bytes);
     for (let i = 0; i < out.length; i++) out[i] = view[read](i * bytes, true);
     return out;
+  }
+
+  // Ids are differences of whole numbers, or a list: of text, or of numbers too large for JavaScript, as text.
+  function readIds(ids) {
+    if (Array.isArray(ids)) {
+      if (!ids.every((id) => typeof id === "string" && id)) throw new Error("its ids are damaged");
+      return ids;
+    }
+    const out = unpack(ids, "item_ids");
+    for (let i = 1; i < out.length; i++) out[i] += out[i - 1];
+    return Array.from(out);
+  }
+
+  // How ratings are given and shown. step: the distance of two ratings, or null where there is none.
+  // kind: "thumbs" for two values; "stars" from half a star or one up to five; "buttons" up to eleven values;
+  // else "slider". digits: decimals of a prediction; decimals: of a rating.
+  function ratingScale(low, high, step) {
+    if (!(low < high) || !(step === null || (step > 0 && step <= high - low))) throw new Error("its scale is damaged");
+    const span = high - low;
+    const count = step ? Math.round(span / step) + 1 : Infinity;
+    const starred = (step === 1 || step === 0.5) && low > 0 && low <= 1 && high >= 3 && high <= 5 &&
+      Number.isInteger(high) && Number.isInteger(low / step);
+    const kind = count === 2 ? "thumbs" : starred ? "stars" : count <= 11 ? "buttons" : "slider";
+    const digits = Math.min(4, Math.max(0, 2 - Math.floor(Math.log10(span / 3))));
+    let grid = step;
+    if (kind === "slider" && count > 401) {
+      const power = 10 ** Math.floor(Math.log10(span / 100));
+      grid = [1, 2, 5, 10].map((times) => times * power).find((nice) => nice >= span / 201);
+    }
+    let decimals = 0;
+    while (decimals < 4 && Math.abs(grid * 10 ** decimals - Math.round(grid * 10 ** decimals)) > 1e-6) decimals++;
+    while (decimals < 4 && Math.abs(low * 10 ** decimals - Math.round(low * 10 ** decimals)) > 1e-6) decimals++;
+    const values = kind === "slider" ? [] : Array.from({ length: count }, (_, at) => Number((low + at * step).toFixed(decimals)));
+    return { low, high, step, kind, grid, digits, decimals, values };
+  }
+
+  // Whether a number can be a rating: inside the scale, and on its steps.
+  function isRating(scale, value) {
+    if (typeof value !== "number" || !(value >= scale.low && value <= scale.high)) return false;
+    const steps = (value - scale.low) / scale.step;
+    return scale.step === null || Math.abs(steps - Math.round(steps)) < 1e-3;
   }
 
   // What export.py wrote, as arrays. x holds, film after film, the k factors and the bias.
@@ -37,8 +78,7 @@
     const n = x.length / width;
     if (!Number.isInteger(n) || n < 1 || file.steps.length !== width) throw new Error("its factors are incomplete");
     for (let i = 0; i < x.length; i++) x[i] *= file.steps[i % width];
-    const ids = unpack(file.movie_ids, "movie_ids");
-    for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
+    const ids = readIds(file.item_ids);
     const counts = unpack(file.counts, "counts");
     const years = unpack(file.years, "years").map((y) => (y ? y + file.first_year - 1 : 0));
     const genreOf = unpack(file.genre_of, "genre_of");
@@ -55,9 +95,9 @@
       titles: file.titles.map((title, i) => (years[i] ? `${title} (${years[i]})` : title)),
       genreNames: file.genres,
       genres: Array.from(genreOf, (at) => file.genre_sets[at]),
-      codeOf: new Map(Array.from(ids, (id, i) => [id, i])),
+      codeOf: new Map(ids.map((id, i) => [id, i])), noun: file.noun, columns: file.columns, reader: file.reader,
       mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: file.weighted,
-      low: file.scale[0], high: file.scale[1],
+      scale: ratingScale(file.scale[0], file.scale[1], file.step),
     };
   }
 
@@ -66,11 +106,12 @@
   // Lower triangle L with L L' = a, in place of a (d x d, row after row).
   function cholesky(a, d) {
     for (let j = 0; j < d; j++) {
+      const whole = a[j * d + j];
       for (let i = j; i < d; i++) {
         let sum = a[i * d + j];
         for (let t = 0; t < j; t++) sum -= a[i * d + t] * a[j * d + t];
         if (i === j) {
-          if (!(sum > 0)) throw new Error("the normal equations have no unique solution");
+          if (!(sum > 1e-12 * whole)) throw new Error("the normal equations have no unique solution");
           a[j * d + j] = Math.sqrt(sum);
         } else a[i * d + j] = sum / a[j * d + j];
       }
@@ -349,8 +390,8 @@
       const [movie, value, time] = Array.isArray(entry) ? entry : [];
       const film = model.codeOf.get(movie);
       const right =
-        film !== undefined && !out.ratings.has(film) && Number.isFinite(value) && Number.isInteger(2 * value) &&
-        value >= model.low && value <= model.high && Number.isSafeInteger(time) && time >= 0;
+        film !== undefined && !out.ratings.has(film) && isRating(model.scale, value) &&
+        Number.isSafeInteger(time) && time >= 0;
       if (right) out.ratings.set(film, { value, time });
       else out.dropped++;
     }
@@ -371,14 +412,16 @@
     });
   }
 
-  // The columns of MovieLens; userId 0 belongs to nobody there.
+  const field = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+
+  // The columns of the data; the reader's own id belongs to nobody there.
   function toCsv(model, ratings) {
-    const rows = Array.from(ratings, ([film, { value, time }]) => `0,${model.ids[film]},${value},${time}\n`);
-    return `userId,movieId,rating,timestamp\n${rows.join("")}`;
+    const rows = Array.from(ratings, ([film, { value, time }]) => [model.reader, model.ids[film], value, time]);
+    return [[...model.columns, "rating", "timestamp"], ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
   }
 
   return {
     decode, cholesky, solve, foldIn, scores, recommend, explain, similar, searcher, words, prefixDistance,
-    readKept, keep, toCsv,
+    readKept, keep, toCsv, ratingScale, isRating,
   };
 });
