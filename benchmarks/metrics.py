@@ -5,11 +5,11 @@
 Scores of 6,040 users x 3,706 films are given.
 
 rank_scores   this package from the scores on: leave out the training films, select the ten best of all
-              others, and compute seven metrics of each list, the rank of every relevant film and two
+              others, and compute eight metrics of each list, the rank of every relevant film and two
               metrics without a cut-off
-score_lists   this package from those lists of ten on: the seven metrics
+score_lists   this package from those lists of ten on: the eight metrics
 lenskit       RunAnalysis on the same lists: six metrics (one form of NDCG)
-ranx          evaluate on the same lists: the seven metrics
+ranx          evaluate on the same lists: seven metrics
 
 The last three start from lists that are ready, each in its own data structures; what it costs to select the
 lists and to build these structures is not counted.
@@ -58,7 +58,7 @@ def make_data():
         DATA, scores=scores, users=found.values.index, lists=found.lists,
         indptr=relevant.indptr, indices=relevant.indices, gains=relevant.data,
         seen_indptr=train.by_user.indptr, seen_indices=train.by_user.indices,
-        expected=found.values.iloc[:, :7].mean().to_numpy(),
+        expected=found.values.iloc[:, :8].mean().to_numpy(),
     )  # fmt: skip
 
 

@@ -106,10 +106,23 @@ def knn_prediction(table, sims, row, column, k, *, center, baseline):
 # ---- rankings ---------------------------------------------------------------------
 
 
-def ranking(scores, relevant, seen, k):
+def tie_number(seed, row, item):
+    """Where a film stands among equals of a row: SplitMix64 twice, in Python's own whole numbers."""
+
+    def mixed(state):
+        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        return z ^ z >> 31
+
+    step = 0x9E3779B97F4A7C15
+    own = mixed((seed + row * step) % 2**64)
+    return mixed((own + item * step) % 2**64) >> 33
+
+
+def ranking(scores, relevant, seen, k, tie=lambda item: 0):
     """All metrics of one user from a full sort; `relevant` is a dict of gain by code."""
     allowed = [i for i in range(len(scores)) if i not in seen and scores[i] > -np.inf]
-    order = sorted(allowed, key=lambda i: (-scores[i], i))
+    order = sorted(allowed, key=lambda i: (-scores[i], tie(i), i))
     top, n_relevant = order[:k], len(relevant)
     rank = {i: order.index(i) + 1 if i in order else 0 for i in relevant}
     places = sorted(r for r in rank.values() if r)
@@ -125,6 +138,7 @@ def ranking(scores, relevant, seen, k):
     return top, rank, {
         "precision": len(within) / k,
         "recall": len(within) / n_relevant,
+        "capped_recall": len(within) / min(k, n_relevant),
         "hit_rate": float(len(within) > 0),
         "average_precision": mean_precision(within),
         "reciprocal_rank": 1 / within[0] if within else 0.0,

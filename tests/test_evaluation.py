@@ -100,7 +100,7 @@ def test_what_is_no_threshold_is_refused(toy, threshold):
 )
 def test_rank_model_ranks_as_recommend_does(parts, model):
     train, test = parts
-    found = evaluation.rank_model(model.fit(train), train, test, k=7)
+    found = evaluation.rank_model(model.fit(train), train, test, k=7, seed=None)
     liked = test.to_frame().query("rating >= 4").groupby("userId")["movieId"].agg(list)
     assert found.values.index.tolist() == liked.index.tolist()
     for row, user in enumerate(found.values.index):
@@ -109,7 +109,7 @@ def test_rank_model_ranks_as_recommend_does(parts, model):
         for metric in (metrics.precision, metrics.recall, metrics.ndcg, metrics.average_precision):
             value = metric(listed, liked[user], 7)
             assert found.values.loc[user, metric.__name__] == pytest.approx(value, abs=1e-12)
-    some = evaluation.rank_model(model, train, test, k=7, users=found.values.index[3:5])
+    some = evaluation.rank_model(model, train, test, k=7, users=found.values.index[3:5], seed=None)
     pd.testing.assert_frame_equal(some.values, found.values.iloc[3:5])
 
 
@@ -132,6 +132,56 @@ def test_rank_model_bad_input(parts, toy):
         evaluation.rank_model(model, parts.train.to_frame(), parts.test)
     with pytest.raises(NotFittedError):
         evaluation.rank_model(BiasModel(), *parts)
+
+
+def test_strong_generalization_sets_people_aside_whole(medium):
+    whole = medium.to_frame()
+    for users, n in ((0.2, 12), (5, 5)):
+        train, known, test = evaluation.strong_generalization(medium, users=users, known=0.75, seed=3)
+        frames = [part.to_frame() for part in (train, known, test)]
+        together = pd.concat(frames).sort_values(["userId", "movieId"], ignore_index=True)
+        pd.testing.assert_frame_equal(together, whole.sort_values(["userId", "movieId"], ignore_index=True))
+        aside = set(frames[1]["userId"])
+        assert len(aside) == n and aside == set(frames[2]["userId"])
+        assert not aside & set(frames[0]["userId"])
+        counts = medium.user_counts[known.user_counts > 0]
+        told = known.user_counts[known.user_counts > 0]
+        np.testing.assert_array_equal(told, np.clip(np.round(0.75 * counts), 1, counts - 1))
+        again = evaluation.strong_generalization(medium, users=users, known=0.75, seed=3)
+        assert again.test.to_frame().equals(frames[2])
+    pairs = make_ratings([(1, 1, 3.0), (1, 2, 4.0), (2, 1, 3.0), (3, 1, 4.0)])
+    train, known, test = evaluation.strong_generalization(pairs, users=1)
+    assert set(known.to_frame()["userId"]) == {1}, "who has one rating cannot be on both sides"
+    for change, words in (
+        ({"users": 0.0}, "users: got 0.0; expected a share"),
+        ({"users": 60}, "users: got 60; .* from 1 to 59"),
+        ({"users": 0}, "users: got 0"),
+        ({"known": 1.0}, "known: got 1.0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.strong_generalization(medium, **change)
+    with pytest.raises(TypeError, match="ratings: got str"):
+        evaluation.strong_generalization("x")
+
+
+def test_rank_newcomers_by_hand(medium):
+    train, known, test = evaluation.strong_generalization(medium, users=0.25, known=0.6, seed=1)
+    model = BiasedALS(3, n_sweeps=4, verbose=False).fit(train)
+    found = evaluation.rank_newcomers(model, known, test, k=[3, 8], threshold=3.5, seed=None)
+    told, held = known.to_frame(), test.to_frame()
+    liked = held[held["rating"] >= 3.5].groupby("userId")["movieId"].agg(list)
+    assert found.values.index.tolist() == liked.index.tolist()
+    for user in liked.index:
+        own = told[told["userId"] == user].set_index("movieId")["rating"]
+        scores = pd.Series(model.fold_in(own.to_dict()).predict(medium.item_ids), index=medium.item_ids)
+        order = scores.drop(own.index).sort_values(ascending=False, kind="stable").index.tolist()
+        for k in (3, 8):
+            assert found.values.loc[user, f"ndcg@{k}"] == pytest.approx(metrics.ndcg(order, liked[user], k))
+            assert found.values.loc[user, f"capped_recall@{k}"] == pytest.approx(
+                metrics.capped_recall(order, liked[user], k)
+            )
+    with pytest.raises(ValueError, match="known: the model was trained on user"):
+        evaluation.rank_newcomers(BiasedALS(3, n_sweeps=2, verbose=False).fit(medium), known, test)
 
 
 def test_list_summary(medium, parts):

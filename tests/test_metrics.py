@@ -180,8 +180,8 @@ def test_one_list_by_hand():
     assert metrics.ndcg(recommended, gains, 4) == pytest.approx(found / best)
 
 
-ONE_LIST = [metrics.precision, metrics.recall, metrics.hit_rate, metrics.average_precision,
-            metrics.reciprocal_rank, metrics.ndcg]  # fmt: skip
+ONE_LIST = [metrics.precision, metrics.recall, metrics.capped_recall, metrics.hit_rate,
+            metrics.average_precision, metrics.reciprocal_rank, metrics.ndcg]  # fmt: skip
 
 
 @pytest.mark.parametrize("metric", ONE_LIST)
@@ -271,9 +271,10 @@ def random_case(seed, m=30, n=50, *, ties=False, dtype=float):
     return scores, csr_array(gains.astype(float)), csr_array(seen.astype(float))
 
 
-def expected(scores, relevant, seen, k, user):
+def expected(scores, relevant, seen, k, user, seed):
     gains = dict(zip(relevant[[user]].indices.tolist(), relevant[[user]].data.tolist(), strict=True))
-    return reference.ranking(scores[user], gains, set(seen[[user]].indices.tolist()), k)
+    tie = (lambda item: 0) if seed is None else (lambda item: reference.tie_number(seed, user, item))
+    return reference.ranking(scores[user], gains, set(seen[[user]].indices.tolist()), k, tie)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -282,22 +283,25 @@ def expected(scores, relevant, seen, k, user):
     k=st.integers(1, 60),
     ties=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float64]),
+    order=st.sampled_from([None, 0, 7, 2**63]),
 )
-def test_all_users_agree_with_the_twin(seed, k, ties, dtype):
+def test_all_users_agree_with_the_twin(seed, k, ties, dtype, order):
     scores, relevant, seen = random_case(seed, m=12, ties=ties, dtype=dtype)
     rng = np.random.default_rng(seed)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
     scores[rng.random(scores.shape) < 0.05] = np.nan
-    found = metrics.rank_scores(scores, relevant, seen, k=k, users=np.arange(12))
+    found = metrics.rank_scores(scores, relevant, seen, k=k, users=np.arange(12), seed=order)
     for user in range(12):
         masked = np.where(np.isnan(scores[user]), -np.inf, scores[user])
         masked[seen[[user]].indices] = -np.inf
         listed = found.lists[user][found.lists[user] >= 0]
-        np.testing.assert_array_equal(listed, top_codes(masked, k))
+        if order is None:
+            np.testing.assert_array_equal(listed, top_codes(masked, k))
         if relevant[[user]].nnz == 0:
             assert found.values.loc[user].isna().all()
             continue
-        top, rank, values = expected(np.where(np.isnan(scores), -np.inf, scores), relevant, seen, k, user)
+        known = np.where(np.isnan(scores), -np.inf, scores)
+        top, rank, values = expected(known, relevant, seen, k, user, order)
         assert listed.tolist() == top
         own = found.ranks[[user]]
         assert dict(zip(own.indices.tolist(), own.data.tolist(), strict=True)) == rank
@@ -329,7 +333,7 @@ def tie_free(scores, seen):
 @pytest.mark.parametrize("ties", [False, True])
 def test_all_users_agree_with_scikit_learn(ties):
     scores, relevant, seen = random_case(0, m=80, ties=ties)
-    found = metrics.rank_scores(scores, relevant, seen, k=10)
+    found = metrics.rank_scores(scores, relevant, seen, k=10, seed=None)
     fixed, gains = tie_free(scores, seen), relevant.toarray()
     for user, row in found.values.iterrows():
         open_to = seen.toarray()[user] == 0
@@ -344,7 +348,7 @@ def test_all_users_agree_with_scikit_learn(ties):
 def test_all_users_agree_with_trec_eval(ties):
     scores, relevant, seen = random_case(1, m=80, ties=ties)
     k = 10
-    found = metrics.rank_scores(scores, relevant, seen, k=k)
+    found = metrics.rank_scores(scores, relevant, seen, k=k, seed=None)
     fixed = tie_free(scores, seen)
     allowed = seen.toarray() == 0
     qrels = [
@@ -368,8 +372,58 @@ def test_all_users_agree_with_trec_eval(ties):
     assert seen_pairs == 9 * len(found.values)
 
 
-def test_a_list_with_ties_takes_the_smaller_code():
-    found = metrics.rank_scores(np.zeros((1, 6)), csr_array([[0, 0, 1.0, 0, 0, 1]]), k=3)
+def test_who_cannot_tell_films_apart_is_judged_as_a_random_order():
+    """Ordered by number, the films that come first in the numbering would decide about a constant model."""
+    rng = np.random.default_rng(0)
+    m, n, k = 3000, 200, 10
+    liked = np.zeros((m, n))
+    liked[:, :8] = rng.random((m, 8)) < 0.5  # whoever numbered the films began with the popular ones
+    liked[liked.sum(axis=1) == 0, 0] = 1
+    relevant = csr_array(liked)
+    drawn = metrics.rank_scores(rng.random((m, n)), relevant, k=k).means()
+    hashed = metrics.rank_scores(np.zeros((m, n)), relevant, k=k).means()
+    numbered = metrics.rank_scores(np.zeros((m, n)), relevant, k=k, seed=None).means()
+    spread = 3 * metrics.rank_scores(rng.random((m, n)), relevant, k=k).values.std() / m**0.5
+    for name in ("precision", "recall", "ndcg", "full_average_precision", "full_reciprocal_rank"):
+        assert abs(hashed[name] - drawn[name]) < 1.5 * spread[name], name
+    assert hashed["precision"] == pytest.approx(liked.sum(axis=1).mean() / n, abs=spread["precision"])
+    assert numbered["ndcg"] > 10 * hashed["ndcg"]
+
+
+def test_the_order_of_equals_belongs_to_seed_and_row():
+    relevant = csr_array(np.ones((5, 40)))
+    flat = np.zeros((5, 40))
+    whole = metrics.rank_scores(flat, relevant, k=40)
+    assert len({tuple(row) for row in whole.lists.tolist()}) == 5, "each row has an order of its own"
+    some = metrics.rank_scores(flat, relevant, k=40, users=[3, 1])
+    np.testing.assert_array_equal(some.lists, whole.lists[[3, 1]])
+    other = metrics.rank_scores(flat, relevant, k=40, seed=1)
+    assert (other.lists != whole.lists).any(axis=1).all()
+    places = np.stack([metrics.rank_scores(flat, relevant, k=40, seed=s).lists for s in range(100)])
+    first = np.bincount(places[:, :, 0].ravel(), minlength=40)
+    assert first.max() < 35 and first.min() > 0, "500 draws of 40: no film is preferred"
+
+
+@pytest.mark.parametrize("ks", [[1, 5, 12], (12, 1, 5), np.array([60, 3])])
+def test_several_lengths_in_one_pass(ks):
+    scores, relevant, seen = random_case(4, ties=True)
+    found = metrics.rank_scores(scores, relevant, seen, k=ks)
+    assert found.lists.shape[1] == max(ks)
+    ready = metrics.score_lists(found.lists, relevant[found.values.index], ks)
+    for k in ks:
+        alone = metrics.rank_scores(scores, relevant, seen, k=int(k))
+        own = alone.values.iloc[:, :8]
+        several = found.values[[f"{name}@{k}" for name in own]].set_axis(own.columns, axis=1)
+        pd.testing.assert_frame_equal(several, own)
+        np.testing.assert_array_equal(found.lists[:, :k], alone.lists)
+        ready_k = ready[[f"{name}@{k}" for name in own]].set_axis(own.columns, axis=1)
+        pd.testing.assert_frame_equal(ready_k, own.reset_index(drop=True))
+    assert found.values["full_average_precision"].equals(alone.values["full_average_precision"])
+    assert list(metrics.rank_scores(scores, relevant, k=[3]).values)[0] == "precision@3"
+
+
+def test_a_list_with_ties_takes_the_smaller_code_where_asked_to():
+    found = metrics.rank_scores(np.zeros((1, 6)), csr_array([[0, 0, 1.0, 0, 0, 1]]), k=3, seed=None)
     assert found.lists.tolist() == [[0, 1, 2]]
     assert found.ranks.data.tolist() == [3, 6]
 
@@ -398,7 +452,7 @@ def test_films_that_cannot_be_listed():
 
 def test_lists_longer_than_the_catalog_and_infinite_scores():
     relevant = csr_array([[0, 1.0, 0]])
-    found = metrics.rank_scores(np.array([[1, np.inf, np.inf]]), relevant, k=1000)
+    found = metrics.rank_scores(np.array([[1, np.inf, np.inf]]), relevant, k=1000, seed=None)
     assert found.lists[0, :4].tolist() == [1, 2, 0, -1]
     assert found.values.loc[0, ["precision", "recall", "ndcg"]].tolist() == [1 / 1000, 1, 1]
     whole = metrics.rank_scores(np.array([[2, 3, 1]]), relevant, k=1)
@@ -443,7 +497,7 @@ def test_without_full_ranks():
     scores, relevant, seen = random_case(6)
     full, short = (metrics.rank_scores(scores, relevant, seen, full=f) for f in (True, False))
     assert short.ranks is None
-    pd.testing.assert_frame_equal(short.values, full.values.iloc[:, :7])
+    pd.testing.assert_frame_equal(short.values, full.values.iloc[:, :8])
 
 
 def test_ready_made_lists_get_the_same():
@@ -451,7 +505,7 @@ def test_ready_made_lists_get_the_same():
     found = metrics.rank_scores(scores, relevant, seen, k=45, users=np.arange(30))
     assert (found.lists == -1).any()
     table = metrics.score_lists(found.lists, relevant)
-    pd.testing.assert_frame_equal(table, found.values.iloc[:, :7].rename_axis(None))
+    pd.testing.assert_frame_equal(table, found.values.iloc[:, :8].rename_axis(None))
     for lists, words in [
         ([[0, 0]], "a film twice"),
         ([[50]], "item code 50"),
@@ -488,6 +542,11 @@ def test_invariants(seed):
         ({"relevant": csr_array([[-1.0, 0, 0, 0], [0, 0, 0, 1]])}, ValueError, "relevant: .* above 0"),
         ({"seen": csr_array((3, 4))}, ValueError, "seen: got shape"),
         ({"k": 0}, ValueError, "k: got 0"),
+        ({"k": [3, 0]}, ValueError, "k: got 0"),
+        ({"k": []}, ValueError, r"k: got \[\]; expected a whole number, or several"),
+        ({"k": [3, 3]}, ValueError, "each once"),
+        ({"seed": -1}, ValueError, "seed: got -1"),
+        ({"seed": 0.5}, ValueError, "seed: got 0.5"),
         ({"users": [0, 2]}, ValueError, "users: got 0 to 2; expected rows from 0 to 1"),
         ({"users": [0.5]}, ValueError, "users: got float64 values"),
         ({"n_threads": 0}, ValueError, "n_threads"),

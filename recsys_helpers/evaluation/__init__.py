@@ -20,10 +20,12 @@ _HOME = {
     "pareto_front": "statistics",
     "protocol_splits": "protocols",
     "rank_model": "ranking",
+    "rank_newcomers": "ranking",
     "relevance": "ranking",
     "rmse": "metrics",
     "rmse_interval": "statistics",
     "running_comparison": "comparison",
+    "strong_generalization": "protocols",
 }
 _MODULES = {"metrics": "metrics"}
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
+from typing import NamedTuple
+
 import numpy as np
 
 from ..checks import check_choice
@@ -82,3 +85,71 @@ def _given_parts(protocol):
                 "seen what it is asked"
             )
     return parts
+
+
+class Newcomers(NamedTuple):
+    """People set aside whole: a training part without them, what each tells, and what each is tested on."""
+
+    train: Ratings
+    known: Ratings
+    test: Ratings
+
+
+def strong_generalization(ratings, *, users=0.1, known=0.8, seed=0):
+    """Set people aside, and a part of what each of them rated, to test lists for newcomers.
+
+    The split of Liang et al. (2018, Variational autoencoders for collaborative filtering, WWW): a model
+    learns from the other people, is told `known` of each newcomer's ratings, and lists films for each
+    (`rank_newcomers`).
+
+    Parameters
+    ----------
+    ratings : Ratings
+    users : float or int
+        How many people to set aside: a share between 0 and 1, or a number. Drawn among those with at
+        least two ratings.
+    known : float
+        Share of each one's ratings, between 0 and 1, that the model is told; at least one rating goes
+        to each side.
+    seed : int or numpy.random.Generator
+
+    Returns
+    -------
+    Newcomers
+        train, known and test, which share their ids and hold every rating once.
+
+    Raises
+    ------
+    ValueError
+        If a share is not between 0 and 1, or nobody would be left on one side.
+    """
+    if not isinstance(ratings, Ratings):
+        raise TypeError(f"ratings: got {type(ratings).__name__}; expected a Ratings")
+    counts = ratings.user_counts
+    able = np.flatnonzero(counts >= 2)
+    n_users = users
+    if not isinstance(users, numbers.Integral):
+        n_users = round(_share("users", users) * np.count_nonzero(counts))
+    if isinstance(users, bool) or not 0 < n_users <= min(len(able), np.count_nonzero(counts) - 1):
+        raise ValueError(
+            f"users: got {users!r}; expected a share, or a number from 1 to "
+            f"{min(len(able), np.count_nonzero(counts) - 1)} of people with two ratings or more"
+        )
+    share = _share("known", known)
+    rng = np.random.default_rng(seed)
+    aside = np.zeros(ratings.n_users, dtype=bool)
+    aside[rng.choice(able, n_users, replace=False)] = True
+    order = rng.permutation(len(ratings))
+    order = order[np.argsort(ratings.user_codes[order], kind="stable")]
+    place = np.arange(len(ratings)) - np.repeat(np.cumsum(counts) - counts, counts)
+    told = np.clip(np.round(share * counts), 1, np.maximum(counts - 1, 1))
+    is_known = np.empty(len(ratings), dtype=bool)
+    is_known[order] = place < np.repeat(told, counts)
+    newcomer = aside[ratings.user_codes]
+    return Newcomers(ratings[~newcomer], ratings[newcomer & is_known], ratings[newcomer & ~is_known])
+
+
+def _share(name, value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < 1:
+        raise ValueError(f"{name}: got {value!r}; expected a share between 0 and 1")
+    return value

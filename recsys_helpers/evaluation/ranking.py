@@ -16,6 +16,13 @@ from ..kernels import metrics as kernels
 from . import metrics
 from .metrics import _lists
 
+# Columns of a `Ranking`: what the kernels write for each list, and once for the whole order.
+AT_K = (
+    "precision", "recall", "capped_recall", "hit_rate", "average_precision", "reciprocal_rank", "ndcg",
+    "graded_ndcg",
+)  # fmt: skip
+WHOLE = ("full_average_precision", "full_reciprocal_rank")
+
 _BLOCK_SCORES = 1_000_000  # scores that are looked at together: 8 MB in float64
 _BLOCK_ROWS = 64  # rows that a thread takes at a time
 
@@ -27,11 +34,11 @@ class Ranking(NamedTuple):
     ----------
     values : DataFrame
         One row a user (index: the row of the scores), one column a metric: precision, recall,
-        hit_rate, average_precision, reciprocal_rank, ndcg and graded_ndcg at K, and, unless
-        ``full=False``, full_average_precision and full_reciprocal_rank, which have no cut-off.
-        NaN for a user without relevant films.
+        capped_recall, hit_rate, average_precision, reciprocal_rank, ndcg and graded_ndcg at K, for
+        several K each with its own as in "ndcg@10"; and, unless ``full=False``, full_average_precision
+        and full_reciprocal_rank, which have no cut-off. NaN for a user without relevant films.
     lists : ndarray of int32, shape (U, K)
-        The recommended item codes, best first; -1 in empty places.
+        The recommended item codes, best first; -1 in empty places. K is the largest of several.
     ranks : scipy.sparse.csr_array of int32, shape (U, n), or None
         The rank of each relevant film, from 1; an explicit 0 where it can never be listed.
     """
@@ -45,15 +52,16 @@ class Ranking(NamedTuple):
         return self.values.mean()
 
 
-def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_threads=None):
+def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, seed=0, n_threads=None):
     """Rank all films for each user by score, and compute all ranking metrics.
 
     The candidates of a user are all n films but those in `seen`: never a sample of them, since
     metrics on sampled candidates order models differently (Krichene and Rendle 2020, On sampled
-    metrics for item recommendation, KDD). Equal scores are ordered by the smaller code, as in
-    `base.top_codes`. A film whose score is NaN or -inf is never listed. The metrics are those of
-    `precision`, `recall`, `hit_rate`, `average_precision`, `reciprocal_rank` and `ndcg`, which say
-    what special cases get.
+    metrics for item recommendation, KDD). Equal scores are put in an order drawn for each user, so that
+    a model which cannot tell films apart is judged as one that lists them at random, and not by the
+    order in which films happen to be numbered. A film whose score is NaN or -inf is never listed. The
+    metrics are those of `precision`, `recall`, `capped_recall`, `hit_rate`, `average_precision`,
+    `reciprocal_rank` and `ndcg`, which say what special cases get.
 
     Parameters
     ----------
@@ -67,12 +75,15 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_t
     seen : sparse matrix, shape (m, n), optional
         Entries, of any value, are films that must not be listed: the training ratings. A film that is
         relevant and seen can never be found, and counts as missed.
-    k : int
-        K, the length of the lists.
+    k : int, or sequence of int
+        K, the length of the lists, or several lengths to score in one pass.
     users : array-like of int, optional
         Rows to rank; by default those with a relevant film.
     full : bool
         Also find the rank of every relevant film, and the metrics without a cut-off.
+    seed : int or None
+        Of the order of equal scores: a hash of seed, row and film, the same whatever rows are asked for
+        with it. None: the smaller code first, as `recommend` lists them.
     n_threads : int, optional
         Default: Numba's number of threads. The result does not depend on it.
 
@@ -87,8 +98,8 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_t
 
     Notes
     -----
-    About 2 n operations for each user, and n r comparisons more with ``full`` for r relevant films, done
-    in vectors. Memory: a block of about a million scores, and 4 K + 72 bytes a user.
+    About 2 n operations for each user, and 2 n r comparisons more with ``full`` for r relevant films, done
+    in vectors. Memory: a block of about a million scores, and 4 K + 80 bytes a user for each K.
     """
     relevant = _relevant(relevant)
     m, n = relevant.shape
@@ -99,44 +110,68 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, n_t
         scores = np.asarray(scores)
         if scores.shape != (m, n):
             raise ValueError(f"scores: got shape {scores.shape}; expected {(m, n)}, that of relevant")
-    check_positive_int("k", k)
+    cutoffs = check_cutoffs(k)
     threads = numba.get_num_threads() if n_threads is None else check_positive_int("n_threads", n_threads)
-    if users is None:
-        users = np.flatnonzero(np.diff(relevant.indptr))
-    else:
-        users = np.asarray(users)
-        if users.ndim != 1 or (len(users) and (users.dtype.kind not in "iu")):
-            raise ValueError(f"users: got {users.dtype} values; expected row numbers in one dimension")
-        users = users.astype(np.int64)
-        if len(users) and not 0 <= users.min() <= users.max() < m:
-            raise ValueError(f"users: got {users.min()} to {users.max()}; expected rows from 0 to {m - 1}")
+    ties = np.uint64(0 if seed is None else check_positive_int("seed", seed, minimum=0) % 2**64)
+    users = np.flatnonzero(np.diff(relevant.indptr)) if users is None else _rows(users, m)
     if len(users) < m or (np.diff(users) != 1).any():
         relevant, seen = relevant[users], seen[users]
     gains = relevant.data.astype(np.float64)
     csr = [seen.indptr, seen.indices, relevant.indptr, relevant.indices, gains]
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    lists = np.empty((len(users), k), np.int32)
-    out = np.empty((len(users), len(kernels.NAMES)))
+    longest = int(cutoffs.max())
+    lists = np.empty((len(users), longest), np.int32)
+    out = np.empty((len(users), len(cutoffs), kernels.AT_K))
+    whole = np.full((len(users), kernels.WHOLE), np.nan)
     ranks = np.zeros(len(gains), np.int32)
+    given = [*csr, _discounts(longest), cutoffs, bool(full), lists, out, whole, ranks]
     block = max(1, _BLOCK_SCORES // max(n, 1))
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(users), block):
             rows = users[start : start + block]
             part = _block_of(scores, rows, n)
-            cuts = range(0, len(rows), _BLOCK_ROWS)
             jobs = [
                 pool.submit(
-                    kernels.rank_rows, cut, min(cut + _BLOCK_ROWS, len(rows)), start, part, *csr, discounts,
-                    bool(full), lists, out, ranks,
+                    kernels.rank_rows, cut, min(cut + _BLOCK_ROWS, len(rows)), start, part, users, ties,
+                    seed is not None, *given,
                 )
-                for cut in cuts
+                for cut in range(0, len(rows), _BLOCK_ROWS)
             ]  # fmt: skip
             for job in jobs:
                 job.result()
-    values = pd.DataFrame(out, columns=kernels.NAMES, index=pd.Index(users, name="user"))
+    values = _columns(out, k, cutoffs, pd.Index(users, name="user"))
     if not full:
-        return Ranking(values.iloc[:, :-2], lists, None)
+        return Ranking(values, lists, None)
+    values[list(WHOLE)] = whole
     return Ranking(values, lists, csr_array((ranks, relevant.indices, relevant.indptr), relevant.shape))
+
+
+def check_cutoffs(k):
+    """The lengths of lists to score, as an array: one, or several of which none comes twice."""
+    if np.ndim(k) == 0:
+        return np.array([check_positive_int("k", k)], dtype=np.int64)
+    cutoffs = [check_positive_int("k", one) for one in k]
+    if np.ndim(k) != 1 or not cutoffs or len(set(cutoffs)) < len(cutoffs):
+        raise ValueError(f"k: got {k!r}; expected a whole number, or several, each once")
+    return np.array(cutoffs, dtype=np.int64)
+
+
+def _columns(out, k, cutoffs, index):
+    names = AT_K if np.ndim(k) == 0 else [f"{name}@{cut}" for cut in cutoffs for name in AT_K]
+    return pd.DataFrame(out.reshape(len(out), len(names)), columns=list(names), index=index)
+
+
+def _discounts(k):
+    return 1 / np.log2(np.arange(2, k + 2))
+
+
+def _rows(users, m):
+    users = np.asarray(users)
+    if users.ndim != 1 or (len(users) and (users.dtype.kind not in "iu")):
+        raise ValueError(f"users: got {users.dtype} values; expected row numbers in one dimension")
+    users = users.astype(np.int64)
+    if len(users) and not 0 <= users.min() <= users.max() < m:
+        raise ValueError(f"users: got {users.min()} to {users.max()}; expected rows from 0 to {m - 1}")
+    return users
 
 
 def _block_of(scores, rows, n):
@@ -155,7 +190,7 @@ def _block_of(scores, rows, n):
     return np.ascontiguousarray(part)
 
 
-def score_lists(lists, relevant):
+def score_lists(lists, relevant, k=None):
     """The metrics at K of lists that are there already, whoever made them.
 
     Parameters
@@ -164,11 +199,13 @@ def score_lists(lists, relevant):
         Item codes, best first, no film twice in a list; negative codes after the last film.
     relevant : sparse matrix, shape (U, n)
         Gains of the relevant films, as in `rank_scores`.
+    k : int, or sequence of int, optional
+        The first so many places count; by default all. More than there are: the others are misses.
 
     Returns
     -------
     DataFrame
-        One row a list; the seven metrics at K of a `Ranking`. NaN for a user without relevant films.
+        One row a list; the metrics at K of a `Ranking`. NaN for a user without relevant films.
 
     Raises
     ------
@@ -190,12 +227,13 @@ def score_lists(lists, relevant):
     ordered = np.sort(lists, axis=1)
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
         raise ValueError("lists: got a film twice in one list; expected every film at most once")
-    discounts = 1 / np.log2(np.arange(2, lists.shape[1] + 2))
-    names = kernels.NAMES[:-2]
-    out = np.empty((len(lists), len(names)))
+    k = lists.shape[1] if k is None else k
+    cutoffs = check_cutoffs(k)
+    out = np.empty((len(lists), len(cutoffs), kernels.AT_K))
     gains = relevant.data.astype(np.float64)
-    kernels.score_lists(lists, n, relevant.indptr, relevant.indices, gains, discounts, out)
-    return pd.DataFrame(out, columns=names)
+    discounts = _discounts(cutoffs.max())
+    kernels.score_lists(lists, n, relevant.indptr, relevant.indices, gains, discounts, cutoffs, out)
+    return _columns(out, k, cutoffs, None)
 
 
 def _relevant(matrix):
@@ -311,7 +349,7 @@ def number_of_stars(threshold):
     return float(value)
 
 
-def rank_model(model, train, test, *, k=10, threshold=4.0, users=None):
+def rank_model(model, train, test, *, k=10, threshold=4.0, users=None, seed=0):
     """Rank all films for every user who liked some in the test part, and score the rankings.
 
     Candidates are all films of the data that the user has not rated in `train`, films without any
@@ -324,17 +362,19 @@ def rank_model(model, train, test, *, k=10, threshold=4.0, users=None):
         Fitted on `train`.
     train, test : Ratings
         Two parts of one data set (they share ids), as the functions of `splits` give them.
-    k : int
-        Length of the lists.
+    k : int, or sequence of int
+        Length of the lists, or several to score in one pass.
     threshold : float
         Films with a test rating of at least this are relevant; see `relevance`.
-    users : array-like of int, optional
-        userIds to rank for; by default all with a relevant film.
+    users : array-like of ids, optional
+        Whom to rank for; by default all with a relevant film.
+    seed : int or None
+        Of the order of equal scores; see `rank_scores`.
 
     Returns
     -------
     metrics.Ranking
-        With the userIds as index of the values.
+        With the users' ids as index of the values.
 
     Raises
     ------
@@ -344,31 +384,104 @@ def rank_model(model, train, test, *, k=10, threshold=4.0, users=None):
     See Also
     --------
     list_summary : coverage, novelty, diversity and exposure of the lists.
+    rank_newcomers : lists for people whom the model has not seen.
     """
     model._check_fitted()
     for name, part in (("test", test), ("train", train)):
-        if not isinstance(part, Ratings):
-            raise TypeError(f"{name}: got {type(part).__name__}; expected a Ratings")
-        if not (
-            np.array_equal(part.user_ids, model.train_.user_ids)
-            and np.array_equal(part.item_ids, model.train_.item_ids)
-        ):
+        _check_part(name, part, model.train_)
+    relevant = relevance(test, threshold)
+    codes = np.flatnonzero(np.diff(relevant.indptr)) if users is None else _user_codes(train, users)
+    found = rank_scores(
+        lambda rows: _score_users(model, rows), relevant, train.by_user, k=k, users=codes, seed=seed
+    )
+    found.values.index = pd.Index(train.user_ids[codes], name=user_name(train))
+    return found
+
+
+def rank_newcomers(model, known, test, *, k=10, threshold=4.0, seed=0):
+    """Rank all films for people whom the model has not seen, from a part of what they rated.
+
+    Each person is folded in with the ratings in `known`, and the lists are judged by those in `test`:
+    the strong generalization of Marlin (2004, Collaborative filtering: a machine learning perspective),
+    as Liang et al. (2018) use it. Weak generalization, `rank_model`, asks for more of people who took part
+    in the training.
+
+    Parameters
+    ----------
+    model : Recommender
+        Fitted on the training part of `strong_generalization`; must be able to `fold_in`.
+    known, test : Ratings
+        What each person tells, and what the lists are judged by.
+    k, threshold, seed
+        As in `rank_model`.
+
+    Returns
+    -------
+    metrics.Ranking
+        With the users' ids as index of the values. People without a relevant film, or of whose ratings
+        the model knows no film, have no row.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not share the model's ids, or the model was trained on one of these people.
+    NotImplementedError
+        If the model cannot fold people in; the message says why.
+    """
+    model._check_fitted()
+    for name, part in (("test", test), ("known", known)):
+        _check_part(name, part, model.train_)
+    relevant = relevance(test, threshold)
+    familiar = model.train_.item_counts > 0
+    able = np.bincount(known.user_codes, familiar[known.item_codes], minlength=known.n_users) > 0
+    codes = np.flatnonzero((np.diff(relevant.indptr) > 0) & able)
+    trained = codes[model.train_.user_counts[codes] > 0]
+    if len(trained):
+        raise ValueError(
+            f"known: the model was trained on user {known.user_ids[trained[0]]}; expected people it has not "
+            "seen, as strong_generalization sets them aside"
+        )
+
+    def scores(rows):
+        return np.array([_score_newcomer(model, known, row) for row in rows])
+
+    found = rank_scores(scores, relevant, known.by_user, k=k, users=codes, seed=seed)
+    found.values.index = pd.Index(known.user_ids[codes], name=user_name(known))
+    return found
+
+
+def _score_users(model, codes):
+    return model._score_block(codes)
+
+
+def _score_newcomer(model, known, row):
+    own = known.by_user[[row]]
+    rated = dict(zip(known.item_ids[own.indices].tolist(), own.data.tolist(), strict=True))
+    return model.fold_in(rated).predict(known.item_ids)
+
+
+def _check_part(name, part, whole):
+    if not isinstance(part, Ratings):
+        raise TypeError(f"{name}: got {type(part).__name__}; expected a Ratings")
+    for ids in ("user_ids", "item_ids"):
+        own, others = getattr(part, ids), getattr(whole, ids)
+        if own is not others and not np.array_equal(own, others):
             raise ValueError(
                 f"{name}: its users or films are not those the model was fitted on; expected parts of one "
                 "data set, as the functions of splits make them"
             )
-    relevant = relevance(test, threshold)
-    if users is None:
-        codes = np.flatnonzero(np.diff(relevant.indptr))
-    else:
-        codes = train.encode_users(users)
-        if (codes < 0).any():
-            raise ValueError(
-                f"users: got {np.asarray(users)[codes < 0][0]}; expected userIds of the data set"
-            )
-    found = metrics.rank_scores(model._score_block, relevant, train.by_user, k=k, users=codes)
-    found.values.index = pd.Index(train.user_ids[codes], name="userId")
-    return found
+
+
+def _user_codes(ratings, users):
+    codes = ratings.encode_users(users)
+    if (codes < 0).any():
+        raise ValueError(f"users: got {np.asarray(users)[codes < 0][0]}; expected ids of the data set")
+    return codes
+
+
+def user_name(ratings):
+    """How the column of users is called in tables."""
+    return getattr(ratings, "user_name", "userId")
 
 
 def list_summary(ranking, train):
