@@ -128,10 +128,10 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
     films : list of dict
         movieId, title, score and because, a list of dicts with title, rating and contribution.
     """
-    personal = hasattr(model, "fold_in") and any(movie in catalog.title for movie in stars)
+    personal = not isinstance(model, Popularity) and any(movie in catalog.title for movie in stars)
     if personal:
         person = model.fold_in(stars)
-        scores = person.predict(catalog.ids)
+        scores = person.score_items()
     else:
         scores = general_scores(model)
     out = model.train_.encode_items(np.array([*stars, *hidden], dtype=np.int64))
@@ -155,18 +155,14 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
 
 def general_scores(model):
     """Scores for a person of whom nothing is known, one for each film."""
-    if isinstance(model, Popularity):
-        return model.counts_.astype(np.float64)
-    model = getattr(model, "baseline_", model)
-    n = model.train_.n_items
-    return np.array(model._predict_codes(np.full(n, -1, np.int32), np.arange(n, dtype=np.int32)))
+    return model.score_items()
 
 
 def similar_films(model, movie, n=10, min_ratings=1):
     """The neighbors of a film with a column `similarity`, or None if the model knows none."""
     if isinstance(model, ItemKNN):
         return model.similar_items(movie, n)
-    if hasattr(model, "similar_items"):
+    if model.verbs()["similar_items"] is True:
         table = model.similar_items(movie, n, min_ratings=min_ratings)
         return table.rename(columns={"score": "similarity"})
     return None

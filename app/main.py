@@ -176,7 +176,7 @@ def neighbors_tab(stars, least):
         "Neighbors of", catalog().by_popularity, index=catalog().by_popularity.index(start),
         format_func=name_of, key="center",
     )  # fmt: skip
-    named = [name for name in engine.MODELS if hasattr(model(name), "similar_items")]
+    named = [name for name in engine.MODELS if model(name).verbs()["similar_items"] is True]
     for name, column in zip(named, st.columns(len(named)), strict=True):
         with column:
             st.subheader(name)

@@ -25,6 +25,7 @@ _HOME = {
     "PureSVD": "models",
     "SVDpp": "models",
     "UserKNN": "models",
+    "load_model": "models",
     "nuclear_norm_cvxpy": "models",
     "mae": "evaluation",
     "mse": "evaluation",

@@ -100,11 +100,11 @@ class TestEveryBaseline:
     @pytest.mark.parametrize(
         "call, error, words",
         [
-            (lambda m, r: m.fit(r.to_frame()), TypeError, "expected a Ratings"),
+            (lambda m, r: m.fit("r"), TypeError, "got str"),
             (lambda m, r: m.fit(r[:0]), ValueError, "at least one"),
-            (lambda m, r: m.predict([1, 2]), TypeError, "userId and movieId"),
+            (lambda m, r: m.predict([1, 2]), TypeError, "got list"),
             (lambda m, r: m.recommend(5), ValueError, "not in the training data"),
-            (lambda m, r: m.recommend("me"), ValueError, "whole number"),
+            (lambda m, r: m.recommend("me"), ValueError, "user"),
             (lambda m, r: m.recommend(10, n=0), ValueError, "n: got 0"),
         ],
     )

@@ -116,10 +116,11 @@ def test_rank_model_ranks_as_recommend_does(parts, model):
 def test_scores_in_blocks_are_those_of_single_users(parts):
     for model in (BiasModel(), Popularity(), ItemKNN(5, verbose=False)):
         model.fit(parts.train)
-        block = model._score_block(np.array([4, 0, 9]))
-        for row, user in enumerate((4, 0, 9)):
-            np.testing.assert_array_equal(block[row], model._score_codes(user))
-        assert model._score_block(np.array([], int)).shape == (0, parts.train.n_items)
+        ids = parts.train.user_ids[[4, 0, 9]]
+        block = model.score_items(ids)
+        for row, user in enumerate(ids):
+            np.testing.assert_array_equal(block[row], model.score_items(user))
+        assert model.score_items(ids[:0]).shape == (0, parts.train.n_items)
 
 
 def test_rank_model_bad_input(parts, toy):

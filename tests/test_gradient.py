@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import als_objective
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from recsys_helpers import BiasedALS, FunkSVD, GradientMF, Ratings
+from recsys_helpers.models import DivergenceError
 from recsys_helpers.models.gradient import Parameters, _deal, _start, objective
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
@@ -430,16 +431,23 @@ def test_bad_parameters(toy, options, words):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_divergence_is_an_error_and_leaves_no_model(toy, dtype):
     options = dict(optimizer="sgd", schedule="constant", batch_size=None, n_epochs=500, tol=0, verbose=False)
-    model = GradientMF(2, learning_rate=0.5, dtype=dtype, **options)
-    with pytest.raises(ValueError, match="learning_rate: got 0.5; the objective is no longer finite"):
+    model = GradientMF(2, learning_rate=50.0, dtype=dtype, **options)
+    with pytest.raises(DivergenceError, match="GradientMF diverged: .* pass a smaller learning_rate"):
         model.fit(toy)
     with pytest.raises(NotFittedError):
         model.predict(toy)
 
 
+def test_a_rate_that_is_a_little_too_high_is_halved_and_said_so(toy):
+    options = dict(optimizer="sgd", schedule="constant", batch_size=None, n_epochs=500, tol=0, verbose=False)
+    with pytest.warns(ConvergenceWarning, match="diverged with learning_rate=0.5 and was fitted with"):
+        model = GradientMF(2, learning_rate=0.5, **options).fit(toy)
+    assert model.learning_rate_ in 0.5 / 2.0 ** np.arange(1, 5)
+    same = GradientMF(2, learning_rate=model.learning_rate_, **options).fit(toy)
+    np.testing.assert_array_equal(same.predict(toy), model.predict(toy))
+
+
 def test_bad_data(toy):
-    with pytest.raises(TypeError, match="ratings: got DataFrame"):
-        GradientMF().fit(toy.to_frame())
     with pytest.raises(TypeError, match="validation: got list"):
         GradientMF().fit(toy, [])
     with pytest.raises(ValueError, match="ratings: got no ratings"):

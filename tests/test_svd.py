@@ -253,12 +253,12 @@ def test_bad_parameters(toy, cls, options, message):
 def test_bad_input(toy, medium):
     with pytest.raises(ValueError, match="order: got 'items'; expected one of 'shuffled', 'user'"):
         FunkSVD(order="items").fit(toy)
-    with pytest.raises(ValueError, match="learning_rate: got 1.0; the errors grew without bound in epoch"):
+    with pytest.raises(ValueError, match="FunkSVD diverged: .* pass a smaller learning_rate"):
         FunkSVD(8, learning_rate=1.0, reg=0.0, bias_reg=0.0, init_scale=50.0, n_epochs=50, **EXACT).fit(
             medium
         )
-    with pytest.raises(TypeError, match="validation: got DataFrame"):
-        FunkSVD().fit(toy, toy.to_frame())
+    with pytest.raises(TypeError, match="validation: got str"):
+        FunkSVD().fit(toy, "toy")
     with pytest.raises(ValueError, match="implicit: got other user or movie ids"):
         SVDpp().fit(toy, implicit=medium)
     with pytest.raises(NotFittedError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
@@ -45,6 +47,8 @@ class Ratings:
         Name of the data set, for display.
     n_duplicates : int
         How many rows the duplicate policy merged away.
+    user_name, item_name : str
+        What the columns of ids are called in tables that come out.
 
     Notes
     -----
@@ -66,7 +70,10 @@ class Ratings:
         users=None,
         name="ratings",
         n_duplicates=0,
+        user_name="userId",
+        item_name="movieId",
     ):
+        self.user_name, self.item_name = user_name, item_name
         self.user_codes = _frozen(user_codes, np.int32)
         self.item_codes = _frozen(item_codes, np.int32)
         self.values = _frozen(values, np.float32)
@@ -369,6 +376,77 @@ class Ratings:
         """Codes of the given item ids, -1 where an id is unknown."""
         return _lookup(self.item_ids, item_ids, "item_ids")
 
+    def encode_pairs(self, table):
+        """Codes of the users and the items of a table's rows, -1 where an id is unknown.
+
+        Parameters
+        ----------
+        table : DataFrame
+            With the columns `user_name` and `item_name`.
+
+        Returns
+        -------
+        user_codes, item_codes : ndarray of int32
+        """
+        if not isinstance(table, pd.DataFrame) or not {self.user_name, self.item_name} <= set(table.columns):
+            raise TypeError(
+                f"ratings: got {type(table).__name__}; expected a Ratings, or a DataFrame with the "
+                f"columns {self.user_name} and {self.item_name}"
+            )
+        return self.encode_users(table[self.user_name]), self.encode_items(table[self.item_name])
+
+    def read_newcomer(self, ratings):
+        """The items and the ratings of a person who is not in the table, checked.
+
+        Parameters
+        ----------
+        ratings : dict of id to float, or DataFrame
+            Rating by item, or a table with the columns `item_name` and rating.
+
+        Returns
+        -------
+        items : ndarray
+            Ids, which need not be known.
+        values : ndarray of float64
+
+        Raises
+        ------
+        TypeError, ValueError
+            On another kind of table, no rating at all, one outside the scale, or an item rated twice.
+        """
+        if isinstance(ratings, Mapping):
+            items, values = list(ratings.keys()), list(ratings.values())
+        elif isinstance(ratings, pd.DataFrame) and {self.item_name, "rating"} <= set(ratings.columns):
+            items, values = ratings[self.item_name].tolist(), ratings["rating"].tolist()
+        else:
+            raise TypeError(
+                f"ratings: got {type(ratings).__name__}; expected a dict of rating by {self.item_name}, or a "
+                f"DataFrame with the columns {self.item_name} and rating"
+            )
+        if not items:
+            raise ValueError("ratings: got none; expected at least one")
+        items = np.asarray(items)
+        if items.dtype.kind not in "iu":
+            raise ValueError(f"ratings: got {items[0]!r}; expected whole numbers for {self.item_name}")
+        try:
+            values = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
+        low, high = self.scale
+        bad = ~((values >= low) & (values <= high))
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise ValueError(
+                f"ratings: got {values[at]} for {self.item_name} {items[at]}; expected {low:g} to {high:g}"
+            )
+        repeated = pd.Series(items).duplicated()
+        if repeated.any():
+            twice = items[np.argmax(repeated)]
+            raise ValueError(
+                f"ratings: got {self.item_name} {twice} more than once; expected one rating an item"
+            )
+        return items, values
+
     # ---- views ------------------------------------------------------------
 
     def __getitem__(self, rows):
@@ -392,13 +470,15 @@ class Ratings:
             users=self.users,
             name=self.name,
             n_duplicates=self.n_duplicates,
+            user_name=self.user_name,
+            item_name=self.item_name,
         )
 
     def to_frame(self):
         """The ratings as a fresh DataFrame: userId, movieId, rating, timestamp."""
         columns = {
-            "userId": self.user_ids[self.user_codes],
-            "movieId": self.item_ids[self.item_codes],
+            self.user_name: self.user_ids[self.user_codes],
+            self.item_name: self.item_ids[self.item_codes],
             "rating": self.values,
         }
         if self.timestamps is not None:

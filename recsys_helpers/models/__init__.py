@@ -18,12 +18,16 @@ _HOME = {
     "SVDpp": "svd",
     "UserKNN": "neighbors",
     "complete": "completion",
+    "load_model": "storage",
+    "NewUser": "newcomer",
+    "DivergenceError": "training",
     "nuclear_norm_cvxpy": "completion",
 }
 _MODULES = {
     name: name
     for name in (
-        "als", "base", "baselines", "completion", "factors", "gradient", "neighbors", "nmf", "nuclear", "svd",
+        "als", "base", "baselines", "completion", "documented", "factors", "gradient", "neighbors",
+        "newcomer", "nmf", "nuclear", "storage", "svd", "training",
     )
 }  # fmt: skip
 

@@ -7,8 +7,10 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..checks import check_non_negative, check_positive_int
+from ..checks import number, whole
 from .base import Recommender
+
+NOT_ALIKE = "it knows no taste, so no two items are more alike than others"
 
 
 class GlobalMean(Recommender):
@@ -20,11 +22,22 @@ class GlobalMean(Recommender):
         The global mean, in stars.
     """
 
+    _without = {"similar_items": NOT_ALIKE}
+
     def _fit(self, ratings, validation):
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
 
     def _predict_codes(self, users, items):
         return np.full(len(users), self.mean_)
+
+    def _fold_in(self, codes, values):
+        return {}
+
+    def _newcomer_scores(self, newcomer):
+        return np.full(self.train_.n_items, self.mean_)
+
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
+        return self._reasons(codes, values, np.zeros(len(codes)), self.mean_)
 
 
 class BiasModel(Recommender):
@@ -67,6 +80,11 @@ class BiasModel(Recommender):
     O(nnz) per sweep. An unknown user or item has bias 0.
     """
 
+    _parameters = {
+        "user_damping": number(), "item_damping": number(), "tol": number(), "max_sweeps": whole()
+    }  # fmt: skip
+    _without = {"similar_items": NOT_ALIKE}
+
     def __init__(self, user_damping=5.0, item_damping=5.0, *, tol=1e-6, max_sweeps=500):
         self.user_damping = user_damping
         self.item_damping = item_damping
@@ -74,10 +92,8 @@ class BiasModel(Recommender):
         self.max_sweeps = max_sweeps
 
     def _fit(self, ratings, validation):
-        user_damping = check_non_negative("user_damping", self.user_damping)
-        item_damping = check_non_negative("item_damping", self.item_damping)
-        tol = check_non_negative("tol", self.tol)
-        max_sweeps = check_positive_int("max_sweeps", self.max_sweeps)
+        user_damping, item_damping = self.user_damping, self.item_damping
+        tol, max_sweeps = self.tol, self.max_sweeps
         users, items = ratings.user_codes, ratings.item_codes
         mean = float(ratings.values.mean(dtype=np.float64))
         deviation = ratings.values.astype(np.float64) - mean
@@ -111,6 +127,28 @@ class BiasModel(Recommender):
         item_bias = np.where(items >= 0, self.item_bias_[items], 0.0)
         return self.mean_ + user_bias + item_bias
 
+    def _score_block(self, users):
+        return self.mean_ + self.user_bias_[users][:, None] + self.item_bias_
+
+    def _score_nobody(self):
+        return self.mean_ + self.item_bias_
+
+    def _fold_in(self, codes, values):
+        deviation = values.astype(np.float64) - self.mean_ - self.item_bias_[codes]
+        return {"bias": float(deviation.sum() / (len(codes) + self.user_damping))}
+
+    def _newcomer_scores(self, newcomer):
+        return self.mean_ + newcomer.bias + self.item_bias_
+
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
+        """The bias of the person is a damped mean, so each rating has its share of it."""
+        deviation = values.astype(np.float64) - self.mean_ - self.item_bias_[codes]
+        weight = np.full(len(codes), 1 / (len(codes) + self.user_damping))
+        bias = self.user_bias_[user] if newcomer is None else newcomer.bias
+        parts = weight * deviation
+        baseline = self.mean_ + self.item_bias_[item] + bias - parts.sum()
+        return self._reasons(codes, values, parts, baseline, deviation=deviation, weight=weight)
+
 
 class Popularity(Recommender):
     r"""Recommend what most people rated; predict the damped mean of the film.
@@ -135,11 +173,14 @@ class Popularity(Recommender):
         Damped item means.
     """
 
+    _parameters = {"damping": number()}
+    _without = {"similar_items": NOT_ALIKE}
+
     def __init__(self, damping=5.0):
         self.damping = damping
 
     def _fit(self, ratings, validation):
-        damping = check_non_negative("damping", self.damping)
+        damping = self.damping
         self.counts_ = ratings.item_counts
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         total = np.bincount(
@@ -151,5 +192,17 @@ class Popularity(Recommender):
     def _predict_codes(self, users, items):
         return np.where(items >= 0, self.item_mean_[items], self.mean_)
 
-    def _score_codes(self, user):
-        return self.counts_
+    def _score_block(self, users):
+        return np.tile(self.counts_.astype(np.float64), (len(users), 1))
+
+    def _fold_in(self, codes, values):
+        return {}
+
+    def _newcomer_scores(self, newcomer):
+        return self.counts_.astype(np.float64)
+
+    def _newcomer_predictions(self, newcomer):
+        return self.item_mean_
+
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
+        return self._reasons(codes, values, np.zeros(len(codes)), self.item_mean_[item])

@@ -12,9 +12,20 @@ import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.base import clone
 
-from ..checks import check_choice, check_non_negative, check_positive_int
+from ..checks import (
+    check_choice,
+    check_non_negative,
+    check_positive,
+    check_positive_int,
+    flag,
+    number,
+    optional,
+    seed,
+    whole,
+)  # fmt: skip
 from ..kernels.als import score_pairs
-from .factors import FactorModel, NewUser, _read_only
+from .documented import documented
+from .factors import FactorModel, _read_only, _solve
 from .nuclear import Certificate, Completion, Problem, only_biases, solve
 
 __all__ = [
@@ -140,7 +151,7 @@ def nuclear_norm_cvxpy(
     if bias_reg is not None:
         if form == "equality":
             raise ValueError("bias_reg: got a number with form='equality'; expected None")
-        _check_positive("bias_reg", bias_reg)
+        check_positive("bias_reg", bias_reg)
     if weights is not None and form != "weighted":
         raise ValueError(f"weights: got arrays with form={form!r}; expected None, or form='weighted'")
     if not (isinstance(accuracy, numbers.Real) and 0 < accuracy < 1):
@@ -362,6 +373,13 @@ def complete(
 # ---- the model --------------------------------------------------------------------
 
 
+def _power(name, value):
+    """A check for True, False or a power."""
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise ValueError(f"{name}: got {value!r}; expected True, False or a power from 0 to 1")
+
+
+@documented
 class NuclearNormCompletion(FactorModel):
     r"""Convex completion of the rating matrix: biases plus a matrix of small nuclear norm.
 
@@ -396,12 +414,9 @@ class NuclearNormCompletion(FactorModel):
         Stop at this certified relative gap.
     max_iter : int
         Upper bound on conjugate gradient steps.
-    n_threads : int, optional
-        Default: Numba's number of threads.
-    random_state : int or numpy.random.Generator
-        The same integer gives the same model to the last bit, whatever the threads.
-    verbose : bool
-        Show progress on fits of more than two seconds.
+    {n_threads}
+    {random_state}
+    {verbose}
 
     Attributes
     ----------
@@ -426,14 +441,27 @@ class NuclearNormCompletion(FactorModel):
     -----
     Steps, derivation of the dual, cost and memory: `complete`.
 
-    An unknown user or film, with a code of -1, has no bias and no factors: the prediction falls back to
-    what is known of the other.
+    {fallback}
 
     References
     ----------
     R. Mazumder, T. Hastie and R. Tibshirani (2010). Spectral Regularization Algorithms for Learning Large
     Incomplete Matrices. Journal of Machine Learning Research 11, 2287-2322.
     """
+
+    _parameters = {
+        "reg": number(above=0),
+        "bias_reg": number(above=0),
+        "joint": flag,
+        "weighted": _power,
+        "fix_mean": flag,
+        "max_rank": optional(whole()),
+        "tol": number(),
+        "max_iter": whole(),
+        "n_threads": optional(whole()),
+        "random_state": seed,
+        "verbose": flag,
+    }
 
     def __init__(
         self,
@@ -478,14 +506,14 @@ class NuclearNormCompletion(FactorModel):
         Path
             ``table, models``: one row and one fitted model for each value, in falling order.
         """
-        self._check_ratings(ratings)
+        ratings = self._check_ratings(ratings)
         lambdas = np.asarray(lambdas, dtype=np.float64)
         if lambdas.ndim != 1 or len(lambdas) == 0:
             raise ValueError(
                 f"lambdas: got shape {lambdas.shape}; expected one dimension and at least one value"
             )
         for value in lambdas:
-            _check_positive("lambdas", float(value))
+            check_positive("lambdas", float(value))
         models, rows, last = [], [], None
         for value in np.sort(lambdas)[::-1]:
             model = clone(self).set_params(reg=float(value))
@@ -510,7 +538,6 @@ class NuclearNormCompletion(FactorModel):
         return Path(pd.DataFrame(rows).set_index("lambda"), models)
 
     def _fit(self, ratings, validation, *, last=None, stacklevel=4):
-        self._check_parameters()
         matrix = ratings.by_user
         fixed = float(ratings.values.mean(dtype=np.float64)) if self.fix_mean else None
         weights = None
@@ -555,53 +582,18 @@ class NuclearNormCompletion(FactorModel):
         # What a new row is fitted with: its weight follows from its own number of ratings.
         self._mean_count = ratings.user_counts.mean()
 
-    def _check_parameters(self):
-        _check_solver_arguments(
-            self.reg, self.bias_reg, self.max_rank, self.tol, self.max_iter, self.n_threads, "reg"
-        )
-        _check_positive("bias_reg", self.bias_reg)
-        for name in ("joint", "fix_mean"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise ValueError(f"{name}: got {getattr(self, name)!r}; expected True or False")
-        if not isinstance(self.weighted, numbers.Real) or not 0 <= self.weighted <= 1:
-            raise ValueError(f"weighted: got {self.weighted!r}; expected True, False or a power from 0 to 1")
+    # ---- newcomers ----------------------------------------------------------------
 
-    # ---- predicting -------------------------------------------------------------
+    def _solve_row(self, codes, values):
+        """One ridge regression with the penalty of the problem in factors.
 
-    def fold_in(self, ratings):
-        """Find the row of a person who was not in training, films and mean held.
-
-        Parameters
-        ----------
-        ratings : dict of int to float, or DataFrame
-            Rating by movieId, or a table with the columns movieId and rating. Films that were not in
-            training say nothing and are listed in `NewUser.ignored`.
-
-        Returns
-        -------
-        NewUser
-            With recommendations, predictions and explanations.
-
-        Raises
-        ------
-        ValueError
-            On a film rated twice, a rating outside the scale, or no known film at all.
-
-        Notes
-        -----
-        One ridge regression on the films' factors, with the penalty of the problem in factors, in
-        O(l k^2 + k^3) for l ratings. At the optimum each training row solves its own such regression, so
-        the ratings of a training user give that user's row, as exactly as the gap is closed.
+        At the optimum each training row solves its own such regression, so the ratings of a training
+        user give that user's row, as exactly as the gap is closed.
         """
-        codes, values, ignored = self._newcomer(ratings)
         x, target, penalty = self._row(codes, values)
-        solution = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ target)
-        k, bias = self.rank_, 0.0
-        if self.joint:
-            bias = solution[k]
-        else:
-            bias = self._row_bias(codes, values)
-        return NewUser(self, codes, values, solution[:k], float(bias), ignored)
+        solution = _solve(x.T @ x + np.diag(penalty), x.T @ target, len(codes))
+        k = self.rank_
+        return solution[:k], float(solution[k]) if self.joint else self._row_bias(codes, values)
 
     def _row_bias(self, codes, values):
         """Bias of a row when biases come first."""
@@ -617,15 +609,13 @@ class NuclearNormCompletion(FactorModel):
             return np.column_stack([x, np.ones(len(codes))]), target, np.append(penalty, self.bias_reg)
         return x, target - self._row_bias(codes, values), penalty
 
-    def _explain(self, codes, values, item):
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
         x, target, penalty = self._row(codes, values)
-        own, baseline = self.item_factors_[item], self.mean_ + float(self.item_bias_[item])
+        own = self.item_factors_[item]
         if self.joint:
             own = np.append(own, 1.0)
-        else:
-            baseline += self._row_bias(codes, values)
-        weight = x @ np.linalg.solve(x.T @ x + np.diag(penalty), own)
-        return self._contributions(codes, values, target, weight, baseline)
+        weight = x @ _solve(x.T @ x + np.diag(penalty), own, len(codes))
+        return self._ridge_reasons(codes, values, item, target, weight, user, newcomer)
 
 
 class Path(NamedTuple):
@@ -652,16 +642,10 @@ def _score(users, items, mean, user_factors, user_bias, item_factors, item_bias,
 # ---- checks -----------------------------------------------------------------------
 
 
-def _check_positive(name, value):
-    if check_non_negative(name, value) == 0:
-        raise ValueError(f"{name}: got 0; expected a number above 0")
-    return float(value)
-
-
 def _check_solver_arguments(lam, bias_reg, max_rank, tol, max_iter, n_threads, lam_name="lam"):
-    _check_positive(lam_name, lam)
+    check_positive(lam_name, lam)
     if bias_reg is not None:
-        _check_positive("bias_reg", bias_reg)
+        check_positive("bias_reg", bias_reg)
     for name, value in (("max_rank", max_rank), ("n_threads", n_threads)):
         if value is not None:
             check_positive_int(name, value)

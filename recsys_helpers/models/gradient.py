@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-from tqdm import tqdm
+from sklearn.exceptions import ConvergenceWarning
 
-from ..checks import check_choice, check_non_negative, check_positive_int
+from ..checks import choice, flag, number, optional, seed, whole
+from .documented import documented
 from .factors import FactorModel
+from .training import DivergenceError, Loop, outside
 
-DTYPES = ("float32", "float64")
-OPTIMIZERS = ("adam", "momentum", "sgd")
-SCHEDULES = ("constant", "cosine")
+# How often a fit that diverges is begun anew, each time with half the learning rate.
+MAX_ATTEMPTS = 5
 
 
 class Parameters(NamedTuple):
@@ -78,6 +79,7 @@ def objective(
     return value
 
 
+@documented
 class GradientMF(FactorModel):
     r"""Biases and taste, :math:`\hat r_{ui} = \mu + b_u + b_i + p_u \cdot q_i`, by gradient steps in JAX.
 
@@ -127,8 +129,7 @@ class GradientMF(FactorModel):
         program is left as it is.
     random_state : int or numpy.random.Generator
         The same integer gives the same model to the last bit.
-    verbose : bool
-        Show a progress bar when fitting takes more than two seconds.
+    {verbose}
 
     Attributes
     ----------
@@ -140,6 +141,8 @@ class GradientMF(FactorModel):
     history_ : DataFrame
         One row an epoch: objective, train_rmse, validation_rmse (NaN without), seconds.
         The objective is that of all training ratings, after the epoch.
+    learning_rate_ : float
+        The one that the fit took: `learning_rate`, halved as often as the fit diverged with it.
     best_epoch_ : int
         The epoch whose parameters the model holds, counted from 1.
     compile_seconds_ : float
@@ -156,6 +159,25 @@ class GradientMF(FactorModel):
 
     An unknown user or film, with a code of -1, has no bias and no factors.
     """
+
+    _parameters = {
+        "n_factors": whole(0),
+        "reg": number(),
+        "bias_reg": number(),
+        "weighted": flag,
+        "center": flag,
+        "optimizer": choice("adam", "momentum", "sgd"),
+        "learning_rate": number(above=0),
+        "schedule": choice("cosine", "constant"),
+        "batch_size": optional(whole()),
+        "n_epochs": whole(),
+        "tol": number(),
+        "patience": whole(),
+        "init_scale": number(above=0),
+        "dtype": choice("float32", "float64"),
+        "random_state": seed,
+        "verbose": flag,
+    }
 
     def __init__(
         self,
@@ -196,99 +218,107 @@ class GradientMF(FactorModel):
 
     # ---- fitting --------------------------------------------------------------
 
-    def _fit(self, ratings, validation):
-        self._check_parameters()
+    def _fit(self, ratings, validation, *, checkpoint=None):
+        rate, seed_of = self.learning_rate, self._seeds()
+        for attempt in range(MAX_ATTEMPTS):
+            try:
+                self._descend(ratings, validation, rate, seed_of(), checkpoint)
+                break
+            except DivergenceError:
+                if attempt == MAX_ATTEMPTS - 1:
+                    raise
+                rate /= 2
+        if rate < self.learning_rate:
+            warnings.warn(
+                f"GradientMF diverged with learning_rate={self.learning_rate:g} and was fitted with "
+                f"{rate:g}; pass "
+                "that to save the attempts",
+                ConvergenceWarning,
+                stacklevel=outside(),
+            )
+        self.learning_rate_ = rate
+
+    def _seeds(self):
+        """Generators that all attempts start from alike."""
+        if isinstance(self.random_state, np.random.Generator):
+            first = int(self.random_state.integers(2**63))
+            return lambda: np.random.default_rng(first)
+        return lambda: np.random.default_rng(self.random_state)
+
+    def _descend(self, ratings, validation, rate, rng, checkpoint):
+        """All epochs with one learning rate."""
         jax, _ = _import_jax()
         dtype = np.dtype(self.dtype)
-        rng = np.random.default_rng(self.random_state)
         n_batches = 1 if self.batch_size is None else -(-len(ratings) // self.batch_size)
-        self.mean_ = float(ratings.values.mean(dtype=np.float64)) if self.center else 0.0
-        weights = (ratings.user_counts, ratings.item_counts) if self.weighted else (1.0, 1.0)
-        fixed = {
-            "mean": self.mean_, "reg": self.reg, "bias_reg": self.bias_reg,
-            "user_weight": np.broadcast_to(weights[0], ratings.n_users),
-            "item_weight": np.broadcast_to(weights[1], ratings.n_items),
-        }  # fmt: skip
+        fixed = self._fixed(ratings)
         narrow = {name: np.asarray(value, dtype) for name, value in fixed.items()}
         parameters = _start(ratings, self.n_factors, self.init_scale, dtype, rng)
-        check = None if validation is None else (*self._pair_codes(validation), validation.values)
-        rates = np.full((self.n_epochs, n_batches), self.learning_rate)
-        if self.schedule == "cosine":
-            rates *= (1 + np.cos(np.pi * np.arange(rates.size) / rates.size).reshape(rates.shape)) / 2
-        rates = rates.astype(dtype)
-        history, best, kept = [], None, None
+        self._keep(parameters)
+        rates = self._rates(rate, n_batches).astype(dtype)
         # Only explicit types are used inside, so the wider setting changes no float32.
         with _wide_types(jax), jax.default_device(jax.devices("cpu")[0]):
             batches = _deal(ratings, n_batches, dtype, rng)
             start = time.perf_counter()
             epoch_of, state = _compiled(self.optimizer, *_shapes(parameters, narrow, batches))
             self.compile_seconds_ = time.perf_counter() - start
-            bar = tqdm(total=self.n_epochs, desc="GradientMF", delay=2, leave=False, disable=not self.verbose)
-            with bar:
-                for epoch in range(1, self.n_epochs + 1):
-                    start = time.perf_counter()
+            run = [parameters, state]
+
+            def get():
+                return {f"leaf{at}": np.asarray(x) for at, x in enumerate(jax.tree.leaves(run))}
+
+            def put(leaves):
+                run[:] = jax.tree.unflatten(jax.tree.structure(run), list(leaves.values()))
+                self._keep(run[0])
+
+            before = self._measure(ratings, fixed)[0]
+            loop = Loop(
+                self, "epoch", self.n_epochs, get=get, put=put, validation=validation, window=self.patience,
+                monotone=False, advice="pass a smaller learning_rate", checkpoint=checkpoint, rng=rng,
+            )  # fmt: skip
+            with loop:
+                for epoch in loop:
                     if n_batches > 1 and epoch > 1:
                         batches = _deal(ratings, n_batches, dtype, rng)
-                    parameters, state = epoch_of(parameters, state, batches, rates[epoch - 1], narrow)
-                    self._keep(parameters)
-                    with np.errstate(over="ignore", invalid="ignore"):
-                        row = self._measure(ratings, check, fixed)
-                    if not np.isfinite(row["objective"]):
-                        raise ValueError(
-                            f"learning_rate: got {self.learning_rate!r}; the objective is no longer finite "
-                            f"after epoch {epoch}; expected a smaller learning rate"
-                        )
-                    history.append({"epoch": epoch} | row | {"seconds": time.perf_counter() - start})
-                    bar.update()
-                    if check is not None:
-                        if best is None or row["validation_rmse"] < history[best - 1]["validation_rmse"]:
-                            best, kept = epoch, parameters
-                        elif epoch - best >= self.patience:
-                            break
-                    if self.tol and epoch > self.patience:
-                        before = history[-1 - self.patience]["objective"]
-                        if before - row["objective"] <= self.tol * row["objective"]:
-                            break
-        if kept is not None:
-            self._keep(kept)
-        self.history_ = pd.DataFrame(history).set_index("epoch")
-        self.best_epoch_ = epoch if best is None else best
+                    run[:] = epoch_of(*run, batches, rates[epoch - 1], narrow)
+                    self._keep(run[0])
+                    value, squared = self._measure(ratings, fixed)
+                    loop.report(objective=value, train_rmse=np.sqrt(squared / len(ratings)))
+        if self.history_["objective"].min() > before:
+            raise DivergenceError(
+                f"GradientMF ended above its start: the objective was {before:.4g} before the first "
+                "epoch and "
+                f"{self.history_['objective'].min():.4g} at best; pass a smaller learning_rate"
+            )
 
-    def _check_parameters(self):
-        check_positive_int("n_factors", self.n_factors, minimum=0)
-        for name in ("reg", "bias_reg", "tol", "learning_rate", "init_scale"):
-            check_non_negative(name, getattr(self, name))
-        if self.learning_rate == 0:
-            raise ValueError("learning_rate: got 0; expected a number above 0")
-        if self.n_factors and self.init_scale == 0:
-            raise ValueError("init_scale: got 0; expected more, as factors that start at 0 stay there")
-        for name in ("n_epochs", "patience"):
-            check_positive_int(name, getattr(self, name))
-        if self.batch_size is not None:
-            check_positive_int("batch_size", self.batch_size)
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("dtype", self.dtype, DTYPES)
+    def _fixed(self, ratings):
+        """What the objective needs besides the parameters."""
+        self.mean_ = float(ratings.values.mean(dtype=np.float64)) if self.center else 0.0
+        weights = (ratings.user_counts, ratings.item_counts) if self.weighted else (1.0, 1.0)
+        return {
+            "mean": self.mean_, "reg": self.reg, "bias_reg": self.bias_reg,
+            "user_weight": np.broadcast_to(weights[0], ratings.n_users),
+            "item_weight": np.broadcast_to(weights[1], ratings.n_items),
+        }  # fmt: skip
+
+    def _rates(self, rate, n_batches):
+        """The learning rate of each step, shape (epochs, batches)."""
+        rates = np.full((self.n_epochs, n_batches), rate)
+        if self.schedule == "cosine":
+            rates *= (1 + np.cos(np.pi * np.arange(rates.size) / rates.size).reshape(rates.shape)) / 2
+        return rates
 
     def _keep(self, parameters):
         for name, array in zip(Parameters._fields, parameters, strict=True):
             setattr(self, f"{name}_", np.array(array))
 
-    def _measure(self, ratings, check, fixed):
-        """Objective and errors of the parameters as they are, in float64."""
-        squared = self._squared_error(ratings.user_codes, ratings.item_codes, ratings.values)
-        held = np.nan if check is None else np.sqrt(self._squared_error(*check) / len(check[2]))
+    def _measure(self, ratings, fixed):
+        """Objective and sum of squared errors of the parameters as they are, in float64."""
+        error = self._predict_codes(ratings.user_codes, ratings.item_codes) - ratings.values
         wide = Parameters(*(getattr(self, f"{name}_").astype(np.float64) for name in Parameters._fields))
         none = np.zeros(0, np.int32)
-        return {
-            "objective": squared + float(objective(wide, none, none, none, **fixed)),
-            "train_rmse": np.sqrt(squared / len(ratings)),
-            "validation_rmse": held,
-        }
-
-    def _squared_error(self, users, items, values):
-        error = self._predict_codes(users, items) - values
-        return float(error @ error)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squared = float(error @ error)
+            return squared + float(objective(wide, none, none, none, **fixed)), squared
 
     def _penalties(self, n):
         times = n if self.weighted else 1

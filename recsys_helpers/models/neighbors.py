@@ -486,6 +486,10 @@ class NewNeighbor:
         codes = self._model.train_.encode_items(movies)
         return np.where(codes >= 0, self._scores[codes], self._model.baseline_.mean_ + self.bias)
 
+    def score_items(self):
+        """Predictions for all films of the training data, float64, shape (n,)."""
+        return self._scores.copy()
+
     def recommend(self, n=10, *, exclude_rated=True):
         """The n films with the highest predictions, as `Recommender.recommend`."""
         check_positive_int("n", n)

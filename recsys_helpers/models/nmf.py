@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
-import pandas as pd
 from scipy.optimize import nnls
-from tqdm import tqdm
 
-from ..checks import check_choice, check_non_negative, check_positive_int
+from ..checks import choice, flag, number, optional, seed, whole
 from ..kernels.nmf import descend_rows
 from .baselines import BiasModel
-from .factors import FactorModel, _squares
+from .documented import documented
+from .factors import FactorModel, _solve, _squares
+from .training import Loop
 
-DTYPES = ("float32", "float64")
 # Multiply-adds in one piece of work for a thread. Fixed, so that sums do not depend on the threads.
 CHUNK_WORK = 2e7
 
 
+@documented
 class NMF(FactorModel):
     r"""Ratings as sums of parts, :math:`\hat r_{ui} = p_u \cdot q_i` with no number below zero.
 
@@ -42,19 +41,12 @@ class NMF(FactorModel):
         of scikit-learn's NMF with l1_ratio = 0.
     n_sweeps : int
         Upper bound on sweeps; each visits all films' and all users' coordinates once.
-    tol : float
-        Stop when a sweep lowers the objective by less than this share of it.
-    patience : int
-        With validation ratings: stop after this many sweeps without a better
-        validation RMSE, and go back to the best sweep.
-    dtype : {"float32", "float64"}
-        Of factors and arithmetic.
-    n_threads : int, optional
-        Default: Numba's number of threads.
-    random_state : int or numpy.random.Generator
-        The same integer gives the same model to the last bit, whatever the threads.
-    verbose : bool
-        Show a progress bar when fitting takes more than two seconds.
+    {tol}
+    {patience}
+    {dtype}
+    {n_threads}
+    {random_state}
+    {verbose}
 
     Attributes
     ----------
@@ -62,10 +54,8 @@ class NMF(FactorModel):
         Not below 0; zero where there is no training rating.
     mean_, user_bias_, item_bias_ : float, ndarray of shape (m,) and (n,)
         Of a `BiasModel`, for pairs without factors only.
-    history_ : DataFrame
-        One row a sweep: objective, train_rmse, validation_rmse (NaN without), seconds.
-    best_sweep_ : int
-        The sweep whose factors the model holds, counted from 1.
+    {history}
+    {best_sweep}
 
     Notes
     -----
@@ -77,6 +67,18 @@ class NMF(FactorModel):
     a `BiasModel`, as far as they are known. A newcomer (`fold_in`) gets the non-negative
     least-squares parts under the same objective.
     """
+
+    _parameters = {
+        "n_factors": whole(),
+        "reg": number(),
+        "n_sweeps": whole(),
+        "tol": number(),
+        "patience": whole(),
+        "dtype": choice("float32", "float64"),
+        "n_threads": optional(whole()),
+        "random_state": seed,
+        "verbose": flag,
+    }
 
     def __init__(
         self,
@@ -101,59 +103,34 @@ class NMF(FactorModel):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, ratings, validation, *, start=None):
-        self._check_parameters()
+    def _fit(self, ratings, validation, *, start=None, checkpoint=None):
         if ratings.values.min() < 0:
             raise ValueError(
                 f"ratings: got {ratings.values.min()}; expected none below 0, as sums of parts cannot be"
             )
-        fallback = BiasModel().fit(ratings)
-        self.mean_, self.user_bias_, self.item_bias_ = (
-            fallback.mean_, fallback.user_bias_, fallback.item_bias_,
-        )  # fmt: skip
+        self.fallback_ = BiasModel().fit(ratings)
+        self.mean_ = self.fallback_.mean_
+        self.user_bias_, self.item_bias_ = self.fallback_.user_bias_, self.fallback_.item_bias_
         self._start(ratings, start)
-        check = None if validation is None else (self._pair_codes(validation), validation.values)
-        history, best, kept = [], 0, None
-        clock = time.perf_counter()
-        with tqdm(total=self.n_sweeps, desc="NMF", delay=2, leave=False, disable=not self.verbose) as bar:
-            for sweep in range(1, self.n_sweeps + 1):
+        loop = Loop(
+            self, "sweep", self.n_sweeps, get=self._state, put=self._put, validation=validation,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+        with loop:
+            for _ in loop:
                 self._half_sweep(ratings.by_user, self.item_factors_, self.user_factors_)
                 squared = self._half_sweep(ratings.by_item, self.user_factors_, self.item_factors_)
                 penalty = np.sum(ratings.user_counts * _squares(self.user_factors_))
                 penalty += np.sum(ratings.item_counts * _squares(self.item_factors_))
-                row = {
-                    "sweep": sweep,
-                    "objective": float(squared + self.reg * penalty),
-                    "train_rmse": np.sqrt(squared / len(ratings)),
-                    "validation_rmse": np.nan,
-                }
-                if check is not None:
-                    error = self._predict_codes(*check[0]) - check[1]
-                    row["validation_rmse"] = float(np.sqrt(np.mean(error * error)))
-                row["seconds"] = time.perf_counter() - clock
-                clock = time.perf_counter()
-                history.append(row)
-                bar.update()
-                if check is not None:
-                    if not best or row["validation_rmse"] < history[best - 1]["validation_rmse"]:
-                        best, kept = sweep, (self.user_factors_.copy(), self.item_factors_.copy())
-                    elif sweep - best >= self.patience:
-                        break
-                if sweep > 1 and history[-2]["objective"] - row["objective"] <= self.tol * row["objective"]:
-                    break
-        if kept is not None:
-            self.user_factors_, self.item_factors_ = kept
-        self.history_ = pd.DataFrame(history).set_index("sweep")
-        self.best_sweep_ = best or sweep
+                loop.report(
+                    objective=squared + self.reg * penalty, train_rmse=np.sqrt(squared / len(ratings))
+                )
 
-    def _check_parameters(self):
-        for name in ("n_factors", "n_sweeps", "patience"):
-            check_positive_int(name, getattr(self, name))
-        for name in ("reg", "tol"):
-            check_non_negative(name, getattr(self, name))
-        check_choice("dtype", self.dtype, DTYPES)
-        if self.n_threads is not None:
-            check_positive_int("n_threads", self.n_threads)
+    def _state(self):
+        return {"user_factors_": self.user_factors_, "item_factors_": self.item_factors_}
+
+    def _put(self, state):
+        self.user_factors_, self.item_factors_ = state["user_factors_"], state["item_factors_"]
 
     def _start(self, ratings, start):
         """Random factors whose products are about as large as the ratings, or those given."""
@@ -195,26 +172,32 @@ class NMF(FactorModel):
         known &= (self.train_.user_counts[users] > 0) & (self.train_.item_counts[items] > 0)
         return self._products_or_biases(users, items, known)
 
-    def _score_codes(self, user):
-        items = np.arange(self.train_.n_items, dtype=np.int32)
-        return self._predict_codes(np.full(len(items), user, dtype=np.int32), items)
+    def _score_block(self, users):
+        scores = self._scores(self.user_factors_[users], self.user_bias_[users])
+        nothing = self.train_.user_counts[users] == 0
+        scores[nothing] = self.mean_ + self.item_bias_
+        return scores
 
     def _scores(self, factors, bias):
         rated = self.train_.item_counts > 0
-        return np.where(
-            rated, (self.item_factors_ @ factors).astype(np.float64), self.mean_ + self.item_bias_
-        )
+        beside = self.mean_ + np.asarray(bias, np.float64)[:, None] + self.item_bias_
+        return np.where(rated, self._products(factors), beside)
 
     def _solve_row(self, codes, values):
+        """Non-negative least-squares parts, and the bias that the fallback would give."""
         h = self.item_factors_[codes].astype(np.float64)
         ridge = np.sqrt(self.reg * len(codes)) * np.eye(self.n_factors)
         target = np.concatenate([values.astype(np.float64), np.zeros(self.n_factors)])
-        return nnls(np.vstack([h, ridge]), target)[0], 0.0
+        return nnls(np.vstack([h, ridge]), target)[0], self.fallback_._fold_in(codes, values)["bias"]
 
-    def _explain(self, codes, values, item):
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
         """Among the parts that are present the solution is linear in the ratings."""
         present = self._solve_row(codes, values)[0] > 0
         h = self.item_factors_[codes][:, present].astype(np.float64)
-        system = h.T @ h + self.reg * len(codes) * np.eye(present.sum())
-        weight = h @ np.linalg.solve(system, self.item_factors_[item, present].astype(np.float64))
-        return self._contributions(codes, values, values.astype(np.float64), weight, 0.0)
+        own = self.item_factors_[item, present].astype(np.float64)
+        if present.any():
+            system = h.T @ h + self.reg * len(codes) * np.eye(present.sum())
+            weight = h @ _solve(system, own, len(codes))
+        else:
+            weight = np.zeros(len(codes))
+        return self._ridge_reasons(codes, values, item, values.astype(np.float64), weight, user, newcomer)

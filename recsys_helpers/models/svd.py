@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
-import pandas as pd
 from scipy.sparse import csr_array
-from tqdm import tqdm
 
-from ..checks import check_choice, check_non_negative, check_positive_int
+from ..checks import choice, flag, number, optional, seed, whole
 from ..kernels.als import lanes
 from ..kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
 from ..linalg import SparsePlusLowRank, truncated_svd
 from .baselines import BiasModel
+from .documented import documented
 from .factors import FactorModel, _squares
-
-DTYPES = ("float32", "float64")
-ORDERS = ("shuffled", "user")
-FILLS = ("baseline", "user", "item", "mean", "zero")
+from .training import Loop
 
 
+@documented
 class ImputedSVD(FactorModel):
     r"""Fill the unknown cells, then take the best approximation of rank k.
 
@@ -48,10 +43,8 @@ class ImputedSVD(FactorModel):
     tol : float
         The search for singular vectors stops when a step changes none of the k largest squared
         singular values by more than this share of it.
-    dtype : {"float32", "float64"}
-        Of factors and arithmetic.
-    n_threads : int, optional
-        Default: Numba's number of threads.
+    {dtype}
+    {n_threads}
     random_state : int or numpy.random.Generator
         Of the block of vectors that the search starts from. The same integer gives the same model to
         the last bit, whatever the threads.
@@ -79,6 +72,17 @@ class ImputedSVD(FactorModel):
     An unknown user or film gets the fill.
     """
 
+    _parameters = {
+        "n_factors": whole(),
+        "fill": choice("baseline", "user", "item", "mean", "zero"),
+        "center": flag,
+        "damping": number(),
+        "tol": number(),
+        "dtype": choice("float32", "float64"),
+        "n_threads": optional(whole()),
+        "random_state": seed,
+    }
+
     def __init__(
         self,
         n_factors=10,
@@ -101,18 +105,11 @@ class ImputedSVD(FactorModel):
         self.random_state = random_state
 
     def _fit(self, ratings, validation):
-        check_positive_int("n_factors", self.n_factors)
         if self.n_factors > min(ratings.shape):
             raise ValueError(
                 f"n_factors: got {self.n_factors}; expected at most {min(ratings.shape)}, the smaller of the "
                 "numbers of users and of films"
             )
-        check_choice("fill", self.fill, FILLS)
-        check_choice("dtype", self.dtype, DTYPES)
-        check_non_negative("damping", self.damping)
-        check_non_negative("tol", self.tol)
-        if self.n_threads is not None:
-            check_positive_int("n_threads", self.n_threads)
         self._fit_fill(ratings)
         sides = None
         if not self.center and self.fill != "zero":
@@ -158,9 +155,13 @@ class ImputedSVD(FactorModel):
         return self._products_or_biases(users, items, (users >= 0) & (items >= 0))
 
     def _scores(self, factors, bias):
+        return super()._scores(factors, bias) if self.center else self._products(factors)
+
+    def _score_nobody(self):
+        """The mean of all users' scores: what is good for most, where no fill ranks the items."""
         if self.center:
-            return super()._scores(factors, bias)
-        return (self.item_factors_ @ factors).astype(np.float64)
+            return super()._score_nobody()
+        return self._products(self.user_factors_.mean(axis=0, dtype=np.float64)[None])[0]
 
     def _new_row(self, codes, values):
         """Bias of a newcomer and what the ratings differ from the fill."""
@@ -178,11 +179,10 @@ class ImputedSVD(FactorModel):
             factors += (self.mean_ + bias + self.item_bias_) @ self.item_factors_.astype(np.float64)
         return factors, bias
 
-    def _explain(self, codes, values, item):
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
         _, rest = self._new_row(codes, values)
         weight = self.item_factors_[codes].astype(np.float64) @ self.item_factors_[item]
-        score = self._scores(*self._solve_row(codes, values))[item]
-        return self._contributions(codes, values, rest, weight, float(score - weight @ rest))
+        return self._ridge_reasons(codes, values, item, rest, weight, user, newcomer)
 
 
 class PureSVD(ImputedSVD):
@@ -208,6 +208,10 @@ class PureSVD(ImputedSVD):
     """
 
     fill, center, damping = "zero", False, 0.0
+    _parameters = {
+        name: check for name, check in ImputedSVD._parameters.items()
+        if name not in ("fill", "center", "damping")
+    }  # fmt: skip
 
     def __init__(self, n_factors=50, *, tol=1e-6, dtype="float32", n_threads=None, random_state=0):
         self.n_factors = n_factors
@@ -217,6 +221,7 @@ class PureSVD(ImputedSVD):
         self.random_state = random_state
 
 
+@documented
 class FunkSVD(FactorModel):
     r"""Biases and taste, :math:`\mu + b_u + b_i + p_u \cdot q_i`, by stochastic gradient descent.
 
@@ -250,9 +255,7 @@ class FunkSVD(FactorModel):
         s is multiplied by it after every epoch; above 0, at most 1.
     n_epochs : int
         Upper bound on epochs.
-    patience : int
-        With validation ratings: stop after this many epochs without a better
-        validation RMSE, and go back to the best epoch.
+    {patience}
     order : {"shuffled", "user"}
         Visit the ratings in one random order, or user by user, the users in random order.
         The order is drawn once, from `random_state`, and is the same in all epochs.
@@ -261,12 +264,10 @@ class FunkSVD(FactorModel):
     track_objective : bool
         Fill the columns objective and train_rmse of `history_`: one more pass over the
         ratings after each epoch.
-    dtype : {"float32", "float64"}
-        Of factors and arithmetic.
+    {dtype}
     random_state : int or numpy.random.Generator
         The same integer gives the same model to the last bit. One thread does the work.
-    verbose : bool
-        Show a progress bar when fitting takes more than two seconds.
+    {verbose}
 
     Attributes
     ----------
@@ -280,8 +281,7 @@ class FunkSVD(FactorModel):
         One row an epoch: objective and train_rmse (NaN unless tracked), online_rmse (each
         error as it was just before its own step), validation_rmse (NaN without), learning_rate,
         seconds.
-    best_epoch_ : int
-        The epoch whose factors the model holds, counted from 1.
+    {best_epoch}
 
     Notes
     -----
@@ -292,6 +292,22 @@ class FunkSVD(FactorModel):
     same objective. An unknown user or film has no bias and no factors: the prediction falls back
     to what is known of the other.
     """
+
+    _parameters = {
+        "n_factors": whole(0),
+        "reg": number(),
+        "bias_reg": number(),
+        "learning_rate": number(above=0, at_most=1),
+        "decay": number(above=0, at_most=1),
+        "n_epochs": whole(),
+        "patience": whole(),
+        "order": choice("shuffled", "user"),
+        "init_scale": number(),
+        "track_objective": flag,
+        "dtype": choice("float32", "float64"),
+        "random_state": seed,
+        "verbose": flag,
+    }
 
     def __init__(
         self,
@@ -324,64 +340,38 @@ class FunkSVD(FactorModel):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, ratings, validation, *, start=None):
-        self._check_parameters()
+    def _fit(self, ratings, validation, *, start=None, checkpoint=None):
+        if self.learning_rate * max(self.reg, self.bias_reg) > 1:
+            raise ValueError(
+                f"learning_rate: got {self.learning_rate!r}; expected at most 1 / reg and 1 / bias_reg, or a "
+                "step goes past its goal"
+            )
         rng = np.random.default_rng(self.random_state)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         state = self._start(ratings, rng, start)
         visits = self._visits(ratings, rng)
-        check = None if validation is None else (self._pair_codes(validation), validation.values)
-        history, best, kept, rate = [], 0, None, self.learning_rate
-        name = type(self).__name__
-        clock = time.perf_counter()
-        with tqdm(total=self.n_epochs, desc=name, delay=2, leave=False, disable=not self.verbose) as bar:
-            for epoch in range(1, self.n_epochs + 1):
-                squared = self._epoch(visits, state, rate)
-                if not np.isfinite(squared):
-                    raise ValueError(
-                        f"learning_rate: got {self.learning_rate!r}; the errors grew without bound in epoch "
-                        f"{epoch}; expected a smaller number"
-                    )
-                row = {"epoch": epoch, "objective": np.nan, "train_rmse": np.nan}
-                if self.track_objective:
-                    squared_now, row["objective"] = self._objective(ratings, state)
-                    row["train_rmse"] = np.sqrt(squared_now / len(ratings))
-                row["online_rmse"] = np.sqrt(squared / len(ratings))
-                row["validation_rmse"] = np.nan
-                if check is not None:
-                    self._publish(ratings, state)
-                    error = self._predict_codes(*check[0]) - check[1]
-                    row["validation_rmse"] = float(np.sqrt(np.mean(error * error)))
-                row["learning_rate"] = rate
-                row["seconds"] = time.perf_counter() - clock
-                clock = time.perf_counter()
-                history.append(row)
-                bar.update()
-                rate *= self.decay
-                if check is not None:
-                    if not best or row["validation_rmse"] < history[best - 1]["validation_rmse"]:
-                        best, kept = epoch, [array.copy() for array in state]
-                    elif epoch - best >= self.patience:
-                        break
-        self._publish(ratings, state if kept is None else kept)
-        self.history_ = pd.DataFrame(history).set_index("epoch")
-        self.best_epoch_ = best or epoch
 
-    def _check_parameters(self):
-        check_positive_int("n_factors", self.n_factors, minimum=0)
-        for name in ("reg", "bias_reg", "learning_rate", "init_scale", "decay"):
-            check_non_negative(name, getattr(self, name))
-        for name in ("n_epochs", "patience"):
-            check_positive_int(name, getattr(self, name))
-        if not 0 < self.learning_rate * max(self.reg, self.bias_reg, 1.0) <= 1:
-            raise ValueError(
-                f"learning_rate: got {self.learning_rate!r}; expected a number above 0, at most 1, and at "
-                "most 1 / reg and 1 / bias_reg"
-            )
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay: got {self.decay!r}; expected a number above 0, at most 1")
-        check_choice("order", self.order, ORDERS)
-        check_choice("dtype", self.dtype, DTYPES)
+        def put(arrays):
+            for at, array in enumerate(arrays.values()):
+                state[at][...] = array
+            self._publish(ratings, state)
+
+        loop = Loop(
+            self, "epoch", self.n_epochs, get=lambda: {f"part{at}": x for at, x in enumerate(state)}, put=put,
+            publish=lambda: self._publish(ratings, state), validation=validation, checkpoint=checkpoint,
+            advice="pass a smaller learning_rate",
+        )  # fmt: skip
+        with loop:
+            for epoch in loop:
+                rate = self.learning_rate * self.decay ** (epoch - 1)
+                online = np.sqrt(self._epoch(visits, state, rate) / len(ratings))
+                objective, train_rmse = None, np.nan
+                if self.track_objective:
+                    squared, objective = self._objective(ratings, state)
+                    train_rmse = np.sqrt(squared / len(ratings))
+                loop.report(
+                    objective=objective, train_rmse=train_rmse, online_rmse=online, learning_rate=rate
+                )
 
     def _start(self, ratings, rng, start):
         """Padded factors and biases of users and of films."""
@@ -495,6 +485,7 @@ class SVDpp(FunkSVD):
     """
 
     order = "user"
+    _parameters = {name: check for name, check in FunkSVD._parameters.items() if name != "order"}
 
     def __init__(
         self,
@@ -525,7 +516,7 @@ class SVDpp(FunkSVD):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, ratings, validation, *, start=None, implicit=None):
+    def _fit(self, ratings, validation, *, start=None, implicit=None, checkpoint=None):
         seen = ratings if implicit is None else self._check_ratings(implicit, "implicit")
         if not (
             np.array_equal(seen.user_ids, ratings.user_ids)
@@ -536,7 +527,7 @@ class SVDpp(FunkSVD):
                 "such as whole[mask]"
             )
         self._seen = seen.by_user
-        super()._fit(ratings, validation, start=start)
+        super()._fit(ratings, validation, start=start, checkpoint=checkpoint)
 
     def _start(self, ratings, rng, start):
         state = super()._start(ratings, rng, start)
