@@ -854,16 +854,36 @@ def unequal_users(rng, n, models=2):
 
 def test_intervals_cover_and_corrected_tests_hold_their_level_for_unequal_users():
     rng = np.random.default_rng(0)
-    covered, alarms, corrected, trials = 0, 0, 0, 100
+    covered, together, alarms, corrected, trials = 0, 0, 0, 0, 100
     for seed in range(trials):
         users = unequal_users(rng, 60, models=6)
         table = evaluation.paired_differences(users, "0", n_boot=199, seed=seed).drop("0")
         covered += (table["low"] <= 0).to_numpy() & (table["high"] >= 0).to_numpy()
+        together += ((table["low_all"] <= 0) & (table["high_all"] >= 0)).all()
         alarms += (table["p"] < 0.05).any()
         corrected += (table["p_holm"] < 0.05).any()
         assert ((table["low"] > 0) | (table["high"] < 0)).eq(table["p"] <= 0.05).all(), "one rule behind both"
+        wider = (table["low_all"] <= table["low"]) & (table["high"] <= table["high_all"])
+        assert wider.all(), "what holds for all models is wider than what holds for one"
     assert 0.90 <= np.mean(covered) / trials <= 0.99
+    assert 0.90 <= together / trials <= 0.99 and together > min(covered), "95 % for all five at once"
     assert alarms / trials > 0.1 > corrected / trials
+
+
+def test_one_model_needs_no_correction_and_ids_may_have_any_name(medium):
+    rng = np.random.default_rng(3)
+    users = made_up_users(rng, 0.1)
+    table = evaluation.paired_differences(users, "one", n_boot=99)
+    assert (
+        table.loc["other", ["low", "high"]].tolist() == table.loc["other", ["low_all", "high_all"]].tolist()
+    )
+    named = users.rename(columns={"userId": "reader"}).assign(reader=lambda f: "r" + f["reader"].astype(str))
+    again = evaluation.paired_differences(named, "one", n_boot=99)
+    assert again.loc["other", "difference"] == pytest.approx(table.loc["other", "difference"])
+    with pytest.raises(ValueError, match="users: got no column beside"):
+        evaluation.paired_differences(users.drop(columns="userId"), "one")
+    with pytest.raises(ValueError, match=r"users: got \['reader', 'age'\]"):
+        evaluation.paired_differences(named.assign(age=3), "one")
 
 
 def test_models_that_never_differ_and_users_without_relevant_films(medium):

@@ -72,8 +72,8 @@ class Comparison(NamedTuple):
     table : DataFrame
         Long: model, protocol, fold, metric, value.
     users : DataFrame
-        Long: model, protocol, fold, userId, ratings (in test), squared_error (their sum), train_ratings
-        and ndcg (NaN without a relevant film).
+        Long: model, protocol, fold, the users' ids, ratings (in test), squared_error (their sum),
+        train_ratings and ndcg (NaN without a relevant film).
     chosen : DataFrame
         Long: model, protocol, fold, settings, the ones a `Tuned` model chose, as a dict, edges, the list of
         those at the edge of what was tried (`grid_search`), and trials, the number of settings tried.

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..data.ratings import Ratings
 from . import metrics
-from .ranking import list_summary, rank_model
+from .ranking import list_summary, rank_model, user_name
 from .tuning import Tuned
 
 _warm = set()
@@ -81,15 +81,16 @@ def measure(model, train, test, k, threshold):
     figures["rank_seconds"] = time.perf_counter() - start
     figures |= ranking.means().to_dict() | list_summary(ranking, train).to_dict()
     codes = np.unique(test.user_codes)
+    who = user_name(test)
     users = pd.DataFrame(
         {
-            "userId": test.user_ids[codes],
+            who: test.user_ids[codes],
             "ratings": np.bincount(test.user_codes)[codes],
             "squared_error": np.bincount(test.user_codes, error * error)[codes],
             "train_ratings": train.user_counts[codes],
         }
     )
-    users["ndcg"] = ranking.values["ndcg"].reindex(users["userId"]).to_numpy()
+    users["ndcg"] = ranking.values["ndcg"].reindex(users[who]).to_numpy()
     figures["job_seconds"] = time.perf_counter() - began[0]
     figures["job_cpu_seconds"] = time.process_time() - began[1]
     return figures, users, chosen
