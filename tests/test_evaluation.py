@@ -174,7 +174,7 @@ def test_rank_newcomers_by_hand(medium):
     assert found.values.index.tolist() == liked.index.tolist()
     for user in liked.index:
         own = told[told["userId"] == user].set_index("movieId")["rating"]
-        scores = pd.Series(model.fold_in(own.to_dict()).predict(medium.item_ids), index=medium.item_ids)
+        scores = pd.Series(model.fold_in(own.to_dict()).score_items(), index=medium.item_ids)
         order = scores.drop(own.index).sort_values(ascending=False, kind="stable").index.tolist()
         for k in (3, 8):
             assert found.values.loc[user, f"ndcg@{k}"] == pytest.approx(metrics.ndcg(order, liked[user], k))

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, clone
 
 from ..data.ratings import Ratings
 from . import metrics
-from .ranking import list_summary, rank_model, user_name
+from .ranking import list_summary, rank_model
 from .tuning import Tuned
 
 _warm = set()
@@ -81,7 +81,7 @@ def measure(model, train, test, k, threshold):
     figures["rank_seconds"] = time.perf_counter() - start
     figures |= ranking.means().to_dict() | list_summary(ranking, train).to_dict()
     codes = np.unique(test.user_codes)
-    who = user_name(test)
+    who = test.user_name
     users = pd.DataFrame(
         {
             who: test.user_ids[codes],
@@ -122,7 +122,8 @@ def _busy_corner(train):
     items, item_codes = np.unique(part.item_codes, return_inverse=True)
     return Ratings(
         user_codes, item_codes, part.values, part.timestamps, train.user_ids[users], train.item_ids[items],
-        scale=train.scale, movies=train.movies, users=train.users,
+        scale=train.scale, movies=train.movies, users=train.users, user_name=train.user_name,
+        item_name=train.item_name,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, issparse
+from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_positive_int
 from ..data.ratings import Ratings
@@ -386,7 +387,7 @@ def rank_model(model, train, test, *, k=10, threshold=4.0, users=None, seed=0):
     list_summary : coverage, novelty, diversity and exposure of the lists.
     rank_newcomers : lists for people whom the model has not seen.
     """
-    model._check_fitted()
+    check_is_fitted(model, "train_")
     for name, part in (("test", test), ("train", train)):
         _check_part(name, part, model.train_)
     relevant = relevance(test, threshold)
@@ -394,7 +395,7 @@ def rank_model(model, train, test, *, k=10, threshold=4.0, users=None, seed=0):
     found = rank_scores(
         lambda rows: _score_users(model, rows), relevant, train.by_user, k=k, users=codes, seed=seed
     )
-    found.values.index = pd.Index(train.user_ids[codes], name=user_name(train))
+    found.values.index = pd.Index(train.user_ids[codes], name=train.user_name)
     return found
 
 
@@ -428,7 +429,7 @@ def rank_newcomers(model, known, test, *, k=10, threshold=4.0, seed=0):
     NotImplementedError
         If the model cannot fold people in; the message says why.
     """
-    model._check_fitted()
+    check_is_fitted(model, "train_")
     for name, part in (("test", test), ("known", known)):
         _check_part(name, part, model.train_)
     relevant = relevance(test, threshold)
@@ -446,18 +447,18 @@ def rank_newcomers(model, known, test, *, k=10, threshold=4.0, seed=0):
         return np.array([_score_newcomer(model, known, row) for row in rows])
 
     found = rank_scores(scores, relevant, known.by_user, k=k, users=codes, seed=seed)
-    found.values.index = pd.Index(known.user_ids[codes], name=user_name(known))
+    found.values.index = pd.Index(known.user_ids[codes], name=known.user_name)
     return found
 
 
 def _score_users(model, codes):
-    return model._score_block(codes)
+    return model.score_items(model.train_.user_ids[codes])
 
 
 def _score_newcomer(model, known, row):
     own = known.by_user[[row]]
     rated = dict(zip(known.item_ids[own.indices].tolist(), own.data.tolist(), strict=True))
-    return model.fold_in(rated).predict(known.item_ids)
+    return model.fold_in(rated).score_items()
 
 
 def _check_part(name, part, whole):
@@ -477,11 +478,6 @@ def _user_codes(ratings, users):
     if (codes < 0).any():
         raise ValueError(f"users: got {np.asarray(users)[codes < 0][0]}; expected ids of the data set")
     return codes
-
-
-def user_name(ratings):
-    """How the column of users is called in tables."""
-    return getattr(ratings, "user_name", "userId")
 
 
 def list_summary(ranking, train):

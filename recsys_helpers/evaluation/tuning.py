@@ -274,12 +274,3 @@ class Tuned(Recommender):
     def verbs(self):
         """Which verbs the model has that tunes itself here."""
         return self.model.verbs()
-
-    def _predict_codes(self, users, items):
-        return self.model_._predict_codes(users, items)
-
-    def _score_codes(self, user):
-        return self.model_._score_codes(user)
-
-    def _score_block(self, users):
-        return self.model_._score_block(users)
