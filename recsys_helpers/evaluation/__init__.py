@@ -8,6 +8,7 @@ _HOME = {
     "TARGETS": "metrics",
     "Tuned": "tuning",
     "compare": "comparison",
+    "contest": "contestants",
     "cross_validate": "comparison",
     "grid_search": "tuning",
     "holm": "statistics",
@@ -27,6 +28,6 @@ _HOME = {
     "running_comparison": "comparison",
     "strong_generalization": "protocols",
 }
-_MODULES = {"metrics": "metrics"}
+_MODULES = {"contestants": "contestants", "metrics": "metrics"}
 
 __getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)
