@@ -15,7 +15,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
-from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, create_app
+from recsys_helpers import NMF, BiasedALS, BiasModel, FeedbackStore, ItemKNN, Popularity, create_app
 from recsys_helpers.serving.feedback import FeedbackFileError
 from recsys_helpers.serving.scale import LIKE
 from recsys_helpers.serving.service import MAX_BODY, MAX_RATINGS
@@ -116,6 +116,48 @@ def test_films_with_few_ratings_are_left_out_on_request(client, medium):
     assert not few & set(films(client.post("/recommend", json=body)))
 
 
+# ---- other models, other ids, other scales ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "made",
+    [BiasModel(), Popularity(), ItemKNN(8, verbose=False), NMF(3, n_sweeps=3, verbose=False)],
+    ids=lambda model: type(model).__name__,
+)
+def test_any_model_that_folds_in_is_served(medium, made):
+    model = made.fit(medium)
+    client = TestClient(create_app(model, medium), raise_server_exceptions=False)
+    mine = {5: 5.0, 9: 1.0, 21: 3.5}
+    told = client.post("/recommend", json={"ratings": mine, "n": 5, "n_reasons": 1})
+    table = model.fold_in(mine).recommend(5)
+    assert films(told) == table["movieId"].tolist()
+    np.testing.assert_allclose([film["score"] for film in told.json()["films"]], table["score"])
+    everybody = model.recommend(n=5)["movieId"].tolist()
+    assert films(client.post("/recommend", json={"ratings": {}, "n": 5})) == everybody
+    assert client.post("/fold-in", json={"ratings": mine}).status_code == 200
+    near = client.get("/similar/21?n=3")
+    if isinstance(made, ItemKNN | NMF):
+        assert films(near) == model.similar_items(21, 3, min_ratings=0)["movieId"].tolist()
+    else:
+        assert near.status_code == 404 and "has no similar_items" in near.json()["error"]
+
+
+@pytest.mark.parametrize("mine", [{"5": 4.0}, {"5": 4.0, "9": 2.0}])
+def test_too_few_ratings_for_a_model_without_penalties(medium, mine):
+    model = BiasedALS(4, reg=2.0, n_sweeps=3, verbose=False).fit(medium)
+    model.set_params(reg=0.0, bias_reg=0.0)
+    client = TestClient(create_app(model, medium), raise_server_exceptions=False)
+    for path in ("/recommend", "/fold-in"):
+        answer = client.post(path, json={"ratings": mine})
+        assert answer.status_code == 422
+        words = f"ratings: got {len(mine)}, too few for this model; expected more"
+        assert answer.json()["error"].startswith(words)
+    client.post("/feedback", json={"user": ADA, "movieId": 5, "event": "like"})
+    assert client.get("/recommend", params={"user": ADA, "n_reasons": 1}).status_code == 422
+    many = dict.fromkeys(map(str, medium.item_ids[:30].tolist()), 3.0) | {"5": 5.0}
+    assert client.post("/recommend", json={"ratings": many, "n_reasons": 1}).status_code == 200
+
+
 # ---- newcomers and news -----------------------------------------------------------------
 
 
@@ -211,7 +253,8 @@ def test_many_at_once(model, medium, tmp_path):
 @pytest.mark.parametrize(
     ("method", "path", "content", "status", "words"),
     [
-        ("GET", "/recommend?user=999", None, 404, "user: got 999; expected a userId of the data"),
+        ("GET", "/recommend?user=999", None, 404, "user: got 999; expected a user of the data"),
+        ("GET", "/recommend?user=01", None, 422, "query.user: got '01'"),
         ("GET", "/recommend?user=short", None, 422, "query.user: got 'short'"),
         ("GET", "/recommend", None, 422, "query.user"),
         ("GET", "/recommend?user=1&n=0", None, 422, "query.n: got '0'"),
@@ -219,6 +262,7 @@ def test_many_at_once(model, medium, tmp_path):
         ("GET", "/recommend?user=1&min_ratings=-1", None, 422, "query.min_ratings"),
         ("GET", "/similar/4", None, 404, "movieId: got 4; expected a film of the data"),
         ("GET", "/similar/x", None, 422, "path.movieId: got 'x'"),
+        ("GET", "/similar/021", None, 422, "path.movieId: got '021'"),
         ("GET", "/feedback?user=999", None, 404, "user: got 999"),
         ("GET", "/nowhere", None, 404, "Not Found"),
         ("DELETE", "/health", None, 405, "Method Not Allowed"),
@@ -243,6 +287,8 @@ def test_many_at_once(model, medium, tmp_path):
         ("POST", "/feedback", b'{"user": 1, "movieId": 4, "event": "like"}', 404, "movieId: got 4"),
         ("POST", "/feedback", b'{"user": 2, "movieId": 5, "event": "like"}', 404, "user: got 2"),
         ("POST", "/feedback", b'{"user": "1", "movieId": 5, "event": "like"}', 422, "body.like.user"),
+        ("POST", "/feedback", b'{"user": 1, "movieId": "5", "event": "like"}', 422, "body.like.movieId"),
+        ("POST", "/recommend", b'{"ratings": {"5": 4}, "hidden": ["5"]}', 422, "body.hidden.0: got '5'"),
         ("POST", "/feedback", b'{"user": 1, "movieId": 5, "event": "love"}', 422, "'love'"),
         ("POST", "/feedback", b'{"user": 1, "movieId": 5, "event": "rating"}', 422, "body.rating.rating"),
         ("POST", "/feedback", b'{"user": 1, "movieId": 5, "event": "hide", "rating": 3}', 422, "rating"),
@@ -330,7 +376,7 @@ def test_a_film_that_nobody_rated_has_no_similar_ones(medium):
     train = medium[medium.item_codes != 3]
     model = BiasedALS(3, n_sweeps=2, verbose=False).fit(train)
     answer = TestClient(create_app(model, train)).get(f"/similar/{medium.item_ids[3]}")
-    assert answer.status_code == 404 and "without training ratings" in answer.json()["error"]
+    assert answer.status_code == 404 and "nothing to compare by" in answer.json()["error"]
 
 
 def test_stars_outside_the_scale_of_the_data(medium):
@@ -339,10 +385,11 @@ def test_stars_outside_the_scale_of_the_data(medium):
     ratings = type(medium).from_frame(frame, scale=(1, 5))
     client = TestClient(create_app(BiasedALS(2, n_sweeps=2, verbose=False).fit(ratings), ratings))
     for path in ("/recommend", "/fold-in"):
-        answer = client.post(path, json={"ratings": {"5": 0.5}})
-        assert (
-            answer.status_code == 422 and "got 0.5 for movieId 5; expected 1 to 5" in answer.json()["error"]
-        )
+        for stars in (0.5, 1.5, 6):
+            answer = client.post(path, json={"ratings": {"5": stars}})
+            assert answer.status_code == 422
+            assert f"body.ratings.5: got {stars}; expected: " in answer.json()["error"]
+        assert client.post(path, json={"ratings": {"5": 5}}).status_code == 200
     body = {"user": ADA, "movieId": 5, "event": "rating", "rating": 0.5}
     assert client.post("/feedback", json=body).status_code == 422
 
@@ -358,7 +405,7 @@ def test_the_page_of_the_interface_needs_nothing_from_elsewhere(client):
         for method in methods:
             assert f"{method.upper()} {path}" in answer.text
     assert "Body (Rated)" in answer.text and "Body (Reacted)" in answer.text
-    assert "each number, from 0.5 to 5, in steps of 0.5. Half-star rating. Stars by movieId." in answer.text
+    assert "each number, from 0.5 to 5, in steps of 0.5. Half-star rating. Ratings by movieId." in answer.text
 
 
 def test_examples_of_the_description_work(client):
@@ -366,7 +413,7 @@ def test_examples_of_the_description_work(client):
     examples = {name: s["example"] for name, s in schema["components"]["schemas"].items() if "example" in s}
     assert set(examples) == {"RecommendBody", "FoldInBody"}
     assert client.post("/recommend", json=examples["RecommendBody"]).status_code == 200
-    assert client.post("/fold-in", json=examples["FoldInBody"]).status_code == 404, "films of the large data"
+    assert client.post("/fold-in", json=examples["FoldInBody"]).status_code == 200
 
 
 OPERATIONS = [
@@ -417,8 +464,13 @@ def test_fuzzed_by_its_own_description(described, method, path, mode):
 
 
 def test_bad_arguments(model, medium):
-    with pytest.raises(TypeError, match="model: got ItemKNN; expected a fitted BiasedALS"):
-        create_app(ItemKNN(), medium)
+    with pytest.raises(TypeError, match="model: got str; expected a fitted model that can fold in"):
+        create_app("ALS", medium)
+    class Closed(BiasedALS):
+        _without = {"fold_in": "it is closed to newcomers"}
+
+    with pytest.raises(TypeError, match="model: got Closed, which cannot fold in .it is closed to newcomers"):
+        create_app(Closed(2, n_sweeps=1, verbose=False).fit(medium), medium)
     with pytest.raises(Exception, match="not fitted"):
         create_app(BiasedALS(), medium)
     with pytest.raises(ValueError, match="model: got n_factors=0"):
@@ -428,10 +480,11 @@ def test_bad_arguments(model, medium):
     with pytest.raises(TypeError, match="store: got str"):
         create_app(model, medium, "f.sqlite")
     with FeedbackStore(":memory:", scale=(0, 10)) as store:
-        with pytest.raises(
-            ValueError, match="store: got ratings from 0 to 10; expected a scale within 0.5 to 5"
-        ):
+        with pytest.raises(ValueError, match="store: got ratings from 0 to 10; expected a scale within 0.5"):
             create_app(model, medium, store)
+    wide = type(medium).from_frame(medium.to_frame(), scale=(0, 10))
+    with pytest.raises(ValueError, match="ratings: got ratings from 0 to 10; expected a scale within 0.5"):
+        create_app(model, wide)
 
 
 def test_without_fastapi_the_error_says_what_to_install(model, medium, monkeypatch):

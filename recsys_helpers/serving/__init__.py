@@ -5,9 +5,9 @@ from .._lazy import lazily
 _HOME = {
     "FeedbackStore": "feedback",
     "UserId": "ids",
-    "create_app": "service",
+    "create_app": "application",
     "export_model": "export",
 }
-_MODULES = {name: name for name in ("export", "feedback", "http", "service")}
+_MODULES = {name: name for name in ("application", "export", "feedback", "http", "ids", "scale", "service")}
 
 __getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)

@@ -64,6 +64,11 @@ def _sound(text):
     return 0 < len(text) <= LONGEST
 
 
+def whole(value):
+    """JSON knows one kind of number: 2.0 is the whole number 2."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def check_user(user):
     """Who gave feedback: an int, a `UserId` of text, or a str, which is a session.
 
