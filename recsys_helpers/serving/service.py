@@ -194,5 +194,5 @@ class Service:
 
 def _too_few(stars, error):
     return UnanswerableError(
-        f"ratings: got {len(stars)}, too few for this model; expected more, or a model with penalties ({error})"
+        f"ratings: got {len(stars)}, too few for this model; expected more, or one with penalties: {error}"
     )
