@@ -20,7 +20,9 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
 def make_ratings(triples, **options):
     """Ratings from (userId, movieId, rating[, timestamp]) tuples."""
     columns = ["userId", "movieId", "rating", "timestamp"][: len(triples[0])]
-    return Ratings.from_frame(pd.DataFrame(triples, columns=columns), **options)
+    return Ratings.from_frame(
+        pd.DataFrame(triples, columns=columns), **{"scale": (0.5, 5.0), **options}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, BiasModel, Ratings
+from recsys_helpers.data.items import genre_shares
 from recsys_helpers.kernels.als import solve_rows
-from recsys_helpers.models.als import genre_shares
 
 EXACT = dict(dtype="float64", tol=0.0, verbose=False)
 

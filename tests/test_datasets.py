@@ -180,7 +180,7 @@ def test_layouts_are_read_as_published(name, form, tmp_path):
     assert ratings.name == f"ml-{name}"
     assert ratings.scale == ((1, 5) if name in ("100k", "1m") else (0.5, 5))
     types = [ratings.user_ids.dtype, ratings.item_ids.dtype, ratings.values.dtype, ratings.timestamps.dtype]
-    assert types == [np.int32, np.int32, np.float32, np.int64]
+    assert types == [np.int64, np.int64, np.float32, np.int64]
 
 
 def test_tables_of_each_layout(tmp_path):

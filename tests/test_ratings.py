@@ -51,7 +51,7 @@ def test_encode_and_unknown_ids(toy):
     assert toy.encode_users([40, 11, 10]).tolist() == [3, -1, 0]
     assert toy.encode_items(6).tolist() == [-1]
     assert toy.encode_users([]).tolist() == []
-    with pytest.raises(ValueError, match="user_ids: got float64 values; expected whole numbers"):
+    with pytest.raises(ValueError, match="userId, row 0: got 1.5; expected a whole number"):
         toy.encode_users([1.5])
 
 
@@ -224,26 +224,28 @@ def test_duplicates_agree_with_a_dictionary(triples, policy):
     ("table", "message"),
     [
         (
-            frame().drop(columns="rating"),
-            r"ratings: missing column\(s\) \['rating'\]; got \['userId', 'movieId'\]",
+            frame().drop(columns="movieId"),
+            r"ratings: missing column\(s\) \['item'\]; got \['userId', 'rating'\]",
         ),
         (frame()[:0], "ratings: the table of ratings is empty"),
         (frame(rating=[3, 6]), "column rating, row 1: got 6; expected a number from 0.5 to 5"),
-        (frame(rating=[3, np.nan]), "column rating, row 1: got nan; expected a number from 0.5 to 5"),
-        (frame(rating=[-np.inf, 3]), "column rating, row 0: got -inf; expected a number from 0.5 to 5"),
+        (frame(rating=[3, np.nan]), "column rating, row 1: got nan; expected a finite number"),
+        (frame(rating=[-np.inf, 3]), "column rating, row 0: got -inf; expected a finite number"),
         (frame(rating=["3", "x"]), "column rating, row 1: got 'x'; expected a finite number"),
-        (frame(rating=pd.array([3, None], dtype="Int64")), "column rating, row 1: got <NA>"),
-        (frame(userId=[1, -1]), "column userId, row 1: got -1; expected a number not below 0"),
+        (
+            frame(rating=pd.array([3, None], dtype="Int64")),
+            "column rating, row 1: got None; expected a finite number",
+        ),
         (frame(userId=[1, 1.5]), "column userId, row 1: got .*1.5.*; expected a whole number"),
-        (frame(movieId=[np.nan, 1]), "column movieId, row 0: got .*nan.*; expected a whole number"),
+        (frame(movieId=[np.nan, 1]), "column movieId, row 0: got nan; expected an id"),
         (frame(movieId=[np.inf, 1]), "column movieId, row 0: got .*inf.*; expected a whole number"),
-        (frame(movieId=["a", "1"]), "column movieId, row 0: got 'a'"),
-        (frame(timestamp=[1, -1]), "column timestamp, row 1: got -1"),
+        (frame(movieId=["a", 1]), "column movieId: got 'a' in row 0 and 1 in row 1"),
+        (frame(timestamp=[1, None]), "column timestamp, row 1: got nan; expected a time"),
     ],
 )
 def test_bad_tables_name_column_and_row(table, message):
     with pytest.raises(ValueError, match=message):
-        Ratings.from_frame(table)
+        Ratings.from_frame(table, scale=(0.5, 5))
 
 
 def test_numbers_as_text_and_whole_floats_are_taken():
@@ -258,12 +260,12 @@ def test_numbers_as_text_and_whole_floats_are_taken():
     [
         (([1, 2], [1, 2], [3.0]), {}, r"columns of different lengths \(userId 2, movieId 2, rating 1\)"),
         (
-            ([1.0], [1], [3.0]),
+            ([1.5], [1], [3.0]),
             {},
-            "column userId: got 1-dimensional float64 values; expected .* whole numbers",
+            "column userId, row 0: got 1.5; expected a whole number",
         ),
         (([1], [1], ["3"]), {}, "column rating: got 1-dimensional <U1 values"),
-        (([[1]], [[1]], [[3.0]]), {}, "column userId: got 2-dimensional int64"),
+        (([[1]], [[1]], [3.0]), {}, "column userId: got list values"),
         (([1], [1], [3.0]), {"scale": (5, 1)}, r"scale: got \(5, 1\); expected two finite numbers"),
         (([1], [1], [3.0]), {"scale": 5}, "scale: got 5; expected a pair"),
         (
@@ -271,7 +273,11 @@ def test_numbers_as_text_and_whole_floats_are_taken():
             {"duplicates": "first"},
             "duplicates: got 'first'; expected one of 'error', 'last', 'mean'",
         ),
-        (([1], [1], [9.0]), {"origin": ("a.csv", "line", 2)}, "a.csv: column rating, line 2: got 9.0"),
+        (
+            ([1], [1], [9.0]),
+            {"origin": ("a.csv", "line", 2), "scale": (1, 5)},
+            "a.csv: column rating, line 2: got 9.0",
+        ),
     ],
 )
 def test_bad_arrays_are_refused(arrays, options, message):

@@ -522,6 +522,14 @@ def _rating_table(files, member, layout, duplicates, **options):
                 to += len(chunk)
     if columns is None:
         raise DataError(f"{label}: is empty; expected ratings: download the data again")
+    for name, column in zip(_RATING_COLUMNS, columns, strict=True):
+        # MovieLens has no negative ids and no times before 1970; another table may.
+        if name != "rating" and filled and column[:filled].min() < 0:
+            row = int(np.argmax(column[:filled] < 0))
+            raise DataError(
+                f"{label}: column {name}, line {row + 1 + header}: got {column[row]}; expected a "
+                "number not below 0"
+            )
     try:
         return Ratings.from_arrays(
             *(column[:filled] for column in columns),

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
 
 from ..checks import check_choice
+from . import intake
+from .aliases import find_columns
+from .arrays import csr, frozen, merge_duplicates, read_only
+from .items import check_table
 
 DUPLICATE_POLICIES = ("error", "last", "mean")
 
@@ -35,20 +38,27 @@ class Ratings:
         Ratings, in stars.
     timestamps : ndarray of int64, shape (nnz,), or None
         Seconds since 1970-01-01 UTC.
-    user_ids, item_ids : ndarray of int, shape (m,) and (n,)
-        Sorted unique ids.
+    user_ids, item_ids : ndarray, shape (m,) and (n,)
+        Sorted unique ids: int64, uint64 where they go beyond it, or objects that are all text or
+        all UUIDs.
     scale : tuple of float
         Lowest and highest possible rating.
-    movies : DataFrame, optional
-        One row per movieId; kept as it is.
-    users : DataFrame, optional
-        One row per userId; kept as it is.
+    movies, users : DataFrame, optional
+        One row an item, or a user; with a column `item_name`, or `user_name`.
     name : str
         Name of the data set, for display.
     n_duplicates : int
         How many rows the duplicate policy merged away.
     user_name, item_name : str
         What the columns of ids are called in tables that come out.
+    notes : tuple of str
+        What was found by itself when the table was read: columns, scale.
+
+    Raises
+    ------
+    ValueError
+        If arrays do not fit together: other lengths, codes without an id, ids that are not
+        sorted and unique.
 
     Notes
     -----
@@ -72,21 +82,26 @@ class Ratings:
         n_duplicates=0,
         user_name="userId",
         item_name="movieId",
+        notes=(),
     ):
-        self.user_name, self.item_name = user_name, item_name
-        self.user_codes = _frozen(user_codes, np.int32)
-        self.item_codes = _frozen(item_codes, np.int32)
-        self.values = _frozen(values, np.float32)
-        self.timestamps = None if timestamps is None else _frozen(timestamps, np.int64)
-        self.user_ids = _frozen(user_ids)
-        self.item_ids = _frozen(item_ids)
-        self.scale = (float(scale[0]), float(scale[1]))
+        self.user_name, self.item_name, self.notes = user_name, item_name, tuple(notes)
+        self.user_ids = _checked_ids(user_ids, "user_ids")
+        self.item_ids = _checked_ids(item_ids, "item_ids")
+        self.user_codes = _checked_codes(user_codes, len(self.user_ids), "user_codes")
+        self.item_codes = _checked_codes(item_codes, len(self.item_ids), "item_codes")
+        self.values = frozen(values, np.float32)
+        self.timestamps = None if timestamps is None else frozen(timestamps, np.int64)
+        columns = [self.user_codes, self.item_codes, self.values, self.timestamps]
+        lengths = [len(x) for x in columns if x is not None]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"{name}: got columns of {lengths} rows; expected equal lengths")
+        self.scale = intake.check_scale(scale)
         self.movies = movies
         self.users = users
         self.name = name
         self.n_duplicates = int(n_duplicates)
-        self._by_user = None
-        self._by_item = None
+        self._by_user = self._by_item = self._titles = None
+        self._index = {}
 
     def __setattr__(self, name, value):
         if name in self.__dict__ and not name.startswith("_"):
@@ -94,11 +109,11 @@ class Ratings:
         super().__setattr__(name, value)
 
     def __getstate__(self):
-        return {**self.__dict__, "_by_user": None, "_by_item": None}
+        return {**self.__dict__, "_by_user": None, "_by_item": None, "_titles": None, "_index": {}}
 
     def __setstate__(self, state):
         # Pickle gives arrays back writable.
-        self.__dict__.update({k: _frozen(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
+        self.__dict__.update({k: frozen(v) if isinstance(v, np.ndarray) else v for k, v in state.items()})
 
     # ---- construction -------------------------------------------------
 
@@ -107,64 +122,94 @@ class Ratings:
         cls,
         frame,
         *,
-        scale=(0.5, 5.0),
+        user=None,
+        item=None,
+        rating=None,
+        timestamp=None,
+        scale=None,
         duplicates="error",
+        implicit=False,
         movies=None,
         users=None,
         name="ratings",
+        origin=None,
     ):
         """Check a table of ratings and translate its ids to codes.
 
         Parameters
         ----------
-        frame : DataFrame
-            Columns userId, movieId, rating and, optionally, timestamp.
-        scale : tuple of float
-            Lowest and highest possible rating; a value outside is an error.
+        frame : DataFrame of pandas or Polars, or PyArrow Table
+        user, item, rating, timestamp : str, optional
+            Its columns. Those that are not named are found by their usual names, such as userId,
+            user_id, reviewerID; movieId, item_id, ISBN, asin; rating, Book-Rating, stars; timestamp.
+            `notes` says what was taken. Without a column of ratings every pair counts 1.
+        scale : tuple of float, optional
+            Lowest and highest possible rating; a value outside is an error. By default the usual
+            scale that fits the values (see `intake.guess_scale`); `notes` says which.
         duplicates : {"error", "last", "mean"}
-            What to do with repeated (user, movie) pairs: refuse; keep the one
+            What to do with repeated (user, item) pairs: refuse; keep the one
             with the latest timestamp (the later row where timestamps are equal
             or missing); or keep the mean rating with the latest timestamp. The
             first row's position is kept. `n_duplicates` counts the rows that
             went away.
+        implicit : bool
+            Every pair counts 1, whatever the table says of it.
         movies, users : DataFrame, optional
-            Tables to carry along.
+            Tables about items and users to carry along; see `items.check_table`.
         name : str
             Name for display.
+        origin : tuple (str, str, int), optional
+            How errors point at a row: what was read, the word for a row, and the number of the
+            first; ``("ratings.csv", "line", 2)``. The default is ``(name, "row", 0)``.
 
         Returns
         -------
         Ratings
+            Ids come back as they went in: whole numbers, text or UUIDs.
 
         Raises
         ------
+        TypeError
+            If it is no table.
         ValueError
             On a missing column, an empty table, a rating that is not a finite
-            number inside `scale`, an id that is not a non-negative integer, or
-            repeated pairs under ``duplicates="error"``.
+            number inside `scale`, an id that is missing, a fraction, or of another kind than
+            the others, a time that cannot be read, or repeated pairs under ``duplicates="error"``.
 
         Notes
         -----
         O(nnz log nnz) for the sort that finds unique ids and repeated pairs.
         """
-        missing = [c for c in ("userId", "movieId", "rating") if c not in frame.columns]
-        if missing:
-            raise ValueError(
-                f"{name}: missing column(s) {missing}; got {list(frame.columns)}; "
-                "expected userId, movieId, rating and, optionally, timestamp"
-            )
-        columns = {c: frame[c] for c in ("userId", "movieId", "rating", "timestamp") if c in frame.columns}
+        origin = origin or (name, "row", 0)
+        label, *rows = origin
+        names, get = intake.columns_of(frame, label)
+        given = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+        if implicit and rating is None:
+            del given["rating"]
+        found = find_columns(names, given, ("user", "item"), label)
+        notes = [
+            f"{role} from column {column}" for role, column in found.items() if column != _CANONICAL[role]
+        ]
+        columns = {role: (get(column), f"{label}: column {column}", rows) for role, column in found.items()}
         stamps = columns.get("timestamp")
+        if implicit or "rating" not in found:
+            values, scale = np.ones(len(columns["user"][0]), dtype=np.float32), scale or (0.0, 1.0)
+            notes.append("every pair counts 1" + ("" if implicit else ", as there is no column of ratings"))
+        else:
+            values = intake.read_numbers(*columns["rating"])
         return cls.from_arrays(
-            _whole_numbers(columns["userId"], f"{name}: column userId"),
-            _whole_numbers(columns["movieId"], f"{name}: column movieId"),
-            _numbers(columns["rating"], f"{name}: column rating"),
-            None if stamps is None else _whole_numbers(stamps, f"{name}: column timestamp"),
+            columns["user"][0],
+            columns["item"][0],
+            values,
+            None if stamps is None else intake.read_times(*stamps),
             scale=scale,
             duplicates=duplicates,
             movies=movies,
             users=users,
             name=name,
+            origin=origin,
+            names=found,
+            notes=notes,
         )
 
     @classmethod
@@ -175,20 +220,22 @@ class Ratings:
         values,
         timestamps=None,
         *,
-        scale=(0.5, 5.0),
+        scale=None,
         duplicates="error",
         movies=None,
         users=None,
         name="ratings",
         origin=None,
         copy=True,
+        names=None,
+        notes=(),
     ):
-        """Check columns that are numbers already, and translate their ids to codes.
+        """Check columns that are arrays already, and translate their ids to codes.
 
         Parameters
         ----------
-        users_of_rows, items_of_rows : ndarray of int, shape (nnz,)
-            The userId and the movieId of each rating.
+        users_of_rows, items_of_rows : array-like of ids, shape (nnz,)
+            The user and the item of each rating.
         values : ndarray of float or int, shape (nnz,)
             Ratings.
         timestamps : ndarray of int, shape (nnz,), optional
@@ -201,6 +248,11 @@ class Ratings:
         copy : bool
             False is for a caller who gives the arrays up: the result keeps them, and ids are
             overwritten by codes. True makes sure that a later change of them cannot reach it.
+        names : dict of str to str, optional
+            What the columns are called, by role (user, item, rating); userId, movieId and rating by
+            default.
+        notes : sequence of str
+            To carry along.
 
         Returns
         -------
@@ -218,46 +270,49 @@ class Ratings:
         """
         label, word, first = origin or (name, "row", 0)
         check_choice("duplicates", duplicates, DUPLICATE_POLICIES)
-        low, high = _check_scale(scale)
-        columns = {"userId": users_of_rows, "movieId": items_of_rows, "rating": values}
-        if timestamps is not None:
-            columns["timestamp"] = timestamps
-        columns = {c: np.asarray(x) for c, x in columns.items()}
-        for column, x in columns.items():
-            allowed = "iuf" if column == "rating" else "iu"
-            if x.ndim != 1 or x.dtype.kind not in allowed:
-                raise ValueError(
-                    f"{label}: column {column}: got {x.ndim}-dimensional {x.dtype} values; expected a "
-                    f"one-dimensional array of {'numbers' if column == 'rating' else 'whole numbers'}"
-                )
-        if len({len(x) for x in columns.values()}) > 1:
-            lengths = ", ".join(f"{column} {len(x):,}" for column, x in columns.items())
-            raise ValueError(f"{label}: got columns of different lengths ({lengths}); expected equal ones")
-        if len(columns["rating"]) == 0:
+        # Files of one data set belong together; tables that a reader puts together may not.
+        warn = names is not None
+        names = _CANONICAL | (names or {})
+        values = np.asarray(values)
+        if values.ndim != 1 or values.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{label}: column {names['rating']}: got {values.ndim}-dimensional {values.dtype} values; "
+                "expected a one-dimensional array of numbers"
+            )
+        stamps = None if timestamps is None else np.asarray(timestamps)
+        if stamps is not None and (stamps.ndim != 1 or stamps.dtype.kind not in "iu"):
+            raise ValueError(
+                f"{label}: column timestamp: got {stamps.ndim}-dimensional {stamps.dtype} values; expected a "
+                "one-dimensional array of whole numbers, seconds since 1970-01-01"
+            )
+        lengths = {names["user"]: len(users_of_rows), names["item"]: len(items_of_rows)}
+        lengths |= {names["rating"]: len(values)} | ({} if stamps is None else {"timestamp": len(stamps)})
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{column} {length:,}" for column, length in lengths.items())
+            raise ValueError(f"{label}: got columns of different lengths ({told}); expected equal ones")
+        if len(values) == 0:
             raise ValueError(f"{label}: the table of ratings is empty; expected at least one row")
-        for column, x in columns.items():
-            lowest, highest = (low, high) if column == "rating" else (0, np.inf)
-            if not (x.min() >= lowest and x.max() <= highest):  # true for NaN, too
-                row = int(np.argmin((x >= lowest) & (x <= highest)))
-                expected = (
-                    f"a number from {low:g} to {high:g} (pass scale=(low, high) for data on another scale)"
-                    if column == "rating"
-                    else "a number not below 0"
-                )
-                raise ValueError(
-                    f"{label}: column {column}, {word} {row + first}: got {x[row]}; expected {expected}"
-                )
-        user_ids, user_codes = _encode(columns["userId"], overwrite=not copy)
-        item_ids, item_codes = _encode(columns["movieId"], overwrite=not copy)
-        user_codes, item_codes, values, stamps, dropped = _merge_duplicates(
-            user_codes,
-            item_codes,
-            columns["rating"],
-            columns.get("timestamp"),
-            duplicates,
-            user_ids,
-            item_ids,
-            (label, word, first),
+        if scale is None:
+            intake.read_numbers(values, f"{label}: column {names['rating']}", (word, first))
+            scale = intake.guess_scale(values)
+            notes = [*notes, f"scale {scale[0]:g} to {scale[1]:g}, from the values"]
+        low, high = intake.check_scale(scale)
+        if not (values.min() >= low and values.max() <= high):  # true for NaN, too
+            row = int(np.argmin((values >= low) & (values <= high)))
+            raise ValueError(
+                f"{label}: column {names['rating']}, {word} {row + first}: got {values[row]}; "
+                "expected a number "
+                f"from {low:g} to {high:g} (Ratings.from_frame takes scale=(low, high) for data on "
+                "another scale)"
+            )
+        user_ids, user_codes = intake.encode_ids(
+            users_of_rows, f"{label}: column {names['user']}", (word, first), overwrite=not copy
+        )
+        item_ids, item_codes = intake.encode_ids(
+            items_of_rows, f"{label}: column {names['item']}", (word, first), overwrite=not copy
+        )
+        user_codes, item_codes, values, stamps, dropped = merge_duplicates(
+            user_codes, item_codes, values, stamps, duplicates, user_ids, item_ids, (label, word, first)
         )
         if copy:
             values = np.array(values, dtype=np.float32)
@@ -270,10 +325,13 @@ class Ratings:
             user_ids,
             item_ids,
             scale=(low, high),
-            movies=movies,
-            users=users,
+            movies=check_table(movies, "item", names["item"], item_ids, "movies", warn),
+            users=check_table(users, "user", names["user"], user_ids, "users", warn),
             name=name,
             n_duplicates=dropped,
+            user_name=names["user"],
+            item_name=names["item"],
+            notes=notes,
         )
 
     # ---- size and shape -------------------------------------------------
@@ -331,6 +389,8 @@ class Ratings:
         if self.timestamps is not None and len(self):
             facts["first day"] = str(pd.Timestamp(int(self.timestamps.min()), unit="s").date())
             facts["last day"] = str(pd.Timestamp(int(self.timestamps.max()), unit="s").date())
+        if self.notes:
+            facts["found"] = "; ".join(self.notes)
         return pd.Series(facts, name=self.name, dtype=object)
 
     # ---- the two orientations -------------------------------------------
@@ -346,14 +406,14 @@ class Ratings:
             number of ratings fits.
         """
         if self._by_user is None:
-            self._by_user = _csr(self.user_codes, self.item_codes, self.values, self.shape)
+            self._by_user = csr(self.user_codes, self.item_codes, self.values, self.shape)
         return self._by_user
 
     @property
     def by_item(self):
         """The transpose of `by_user`: an n x m CSR matrix, one row per item."""
         if self._by_item is None:
-            self._by_item = _read_only(self.by_user.T.tocsr())
+            self._by_item = read_only(self.by_user.T.tocsr())
         return self._by_item
 
     @property
@@ -369,39 +429,50 @@ class Ratings:
     # ---- ids and codes ----------------------------------------------------
 
     def encode_users(self, user_ids):
-        """Codes of the given user ids, -1 where an id is unknown."""
-        return _lookup(self.user_ids, user_ids, "user_ids")
+        """Codes of the given user ids, int32, -1 where an id is unknown.
+
+        Takes one id or an array of whatever kind `from_frame` takes; ids of another kind than the
+        table's, such as text where it has numbers, are an error.
+        """
+        return intake.lookup(self.user_ids, user_ids, self.user_name, self._index_of("user_ids"))
 
     def encode_items(self, item_ids):
-        """Codes of the given item ids, -1 where an id is unknown."""
-        return _lookup(self.item_ids, item_ids, "item_ids")
+        """Codes of the given item ids, int32, -1 where an id is unknown; as `encode_users`."""
+        return intake.lookup(self.item_ids, item_ids, self.item_name, self._index_of("item_ids"))
+
+    def _index_of(self, which):
+        """A hash table of ids that are no numbers, made at first use."""
+        ids = getattr(self, which)
+        if ids.dtype.kind in "iu":
+            return None
+        if which not in self._index:
+            self._index[which] = pd.Index(ids, dtype=object)
+        return self._index[which]
 
     def encode_pairs(self, table):
         """Codes of the users and the items of a table's rows, -1 where an id is unknown.
 
         Parameters
         ----------
-        table : DataFrame
-            With the columns `user_name` and `item_name`.
+        table : DataFrame of pandas or Polars, or PyArrow Table
+            With the columns `user_name` and `item_name`, or others of the usual names.
 
         Returns
         -------
         user_codes, item_codes : ndarray of int32
         """
-        if not isinstance(table, pd.DataFrame) or not {self.user_name, self.item_name} <= set(table.columns):
-            raise TypeError(
-                f"ratings: got {type(table).__name__}; expected a Ratings, or a DataFrame with the "
-                f"columns {self.user_name} and {self.item_name}"
-            )
-        return self.encode_users(table[self.user_name]), self.encode_items(table[self.item_name])
+        names, get = intake.columns_of(table, "ratings")
+        known = {"user": self.user_name, "item": self.item_name}
+        found = find_columns(names, {"user": None, "item": None}, ("user", "item"), "ratings", known=known)
+        return self.encode_users(get(found["user"])), self.encode_items(get(found["item"]))
 
     def read_newcomer(self, ratings):
         """The items and the ratings of a person who is not in the table, checked.
 
         Parameters
         ----------
-        ratings : dict of id to float, or DataFrame
-            Rating by item, or a table with the columns `item_name` and rating.
+        ratings : dict of id to float, or table
+            Rating by item, or a table with a column of items and one of ratings.
 
         Returns
         -------
@@ -416,28 +487,22 @@ class Ratings:
         """
         if isinstance(ratings, Mapping):
             items, values = list(ratings.keys()), list(ratings.values())
-        elif isinstance(ratings, pd.DataFrame) and {self.item_name, "rating"} <= set(ratings.columns):
-            items, values = ratings[self.item_name].tolist(), ratings["rating"].tolist()
         else:
-            raise TypeError(
-                f"ratings: got {type(ratings).__name__}; expected a dict of rating by {self.item_name}, or a "
-                f"DataFrame with the columns {self.item_name} and rating"
-            )
-        if not items:
+            names, get = intake.columns_of(ratings, "ratings")
+            known = {"item": self.item_name, "rating": "rating"}
+            roles = ("item", "rating")
+            found = find_columns(names, dict.fromkeys(roles), roles, "ratings", known=known)
+            items, values = get(found["item"]), get(found["rating"])
+        if len(items) == 0:
             raise ValueError("ratings: got none; expected at least one")
-        items = np.asarray(items)
-        if items.dtype.kind not in "iu":
-            raise ValueError(f"ratings: got {items[0]!r}; expected whole numbers for {self.item_name}")
-        try:
-            values = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"ratings: got {values!r}; expected numbers") from None
+        items = intake.read_ids(items, f"ratings: {self.item_name}")
+        values = intake.read_numbers(values, "ratings: rating").astype(np.float64)
         low, high = self.scale
         bad = ~((values >= low) & (values <= high))
         if bad.any():
             at = int(np.argmax(bad))
             raise ValueError(
-                f"ratings: got {values[at]} for {self.item_name} {items[at]}; expected {low:g} to {high:g}"
+                f"ratings: got {values[at]:g} for {self.item_name} {items[at]}; expected {low:g} to {high:g}"
             )
         repeated = pd.Series(items).duplicated()
         if repeated.any():
@@ -453,11 +518,17 @@ class Ratings:
         """Subset by boolean mask, integer positions or slice; ids are shared."""
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
+            if rows.size == 0 and rows.dtype.kind == "f":  # an empty list
+                rows = rows.astype(np.int64)
             if rows.ndim != 1:
                 raise IndexError(
                     f"rows: got {rows.ndim} dimensions; expected a slice, or a one-dimensional "
                     "boolean mask or array of positions"
                 )
+            if rows.dtype.kind not in "biu":
+                raise IndexError(f"rows: got {rows.dtype} values; expected a boolean mask or positions")
+            if rows.dtype.kind == "b" and len(rows) != len(self):
+                raise IndexError(f"rows: got a mask of {len(rows):,}; expected one of {len(self):,}")
         return Ratings(
             self.user_codes[rows],
             self.item_codes[rows],
@@ -472,6 +543,7 @@ class Ratings:
             n_duplicates=self.n_duplicates,
             user_name=self.user_name,
             item_name=self.item_name,
+            notes=self.notes,
         )
 
     def to_frame(self):
@@ -486,163 +558,53 @@ class Ratings:
         return pd.DataFrame(columns, copy=True)
 
     def titles(self, item_ids):
-        """Titles of the given movieIds, for display.
+        """Titles of the given items, for display.
 
-        An unknown id, or a film without title, reads "movie <id>".
+        An item without a title reads "movie <id>", or "item <id>" where the items are not called
+        movieId.
         """
-        ids = np.atleast_1d(np.asarray(item_ids))
-        if self.movies is None or "title" not in self.movies.columns:
-            return np.array([f"movie {i}" for i in ids], dtype=object)
-        named = self.movies.set_index("movieId")["title"].reindex(ids)
-        fallback = pd.Series([f"movie {i}" for i in ids], index=named.index, dtype=object)
-        return named.astype(object).where(named.notna(), fallback).to_numpy(dtype=object)
+        ids = intake.read_ids(item_ids, self.item_name)
+        word = "movie" if self.item_name == "movieId" else "item"
+        fallback = np.array([f"{word} {i}" for i in ids], dtype=object)
+        if self.movies is None or "title" not in self.movies.columns or len(ids) == 0:
+            return fallback
+        if self._titles is None:
+            self._titles = self.movies.set_index(self.item_name)["title"].astype(object)
+        named = self._titles.reindex(ids).to_numpy()
+        return np.where(pd.isna(named), fallback, named)
 
 
-# ---- checks and small helpers -----------------------------------------------
+_CANONICAL = {"user": "userId", "item": "movieId", "rating": "rating", "timestamp": "timestamp"}
 
 
-def _check_scale(scale):
-    try:
-        low, high = (float(x) for x in scale)
-    except (TypeError, ValueError):
-        raise ValueError(f"scale: got {scale!r}; expected a pair (lowest, highest)") from None
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"scale: got {scale!r}; expected two finite numbers, lowest below highest")
-    return low, high
-
-
-def _frozen(array, dtype=None):
-    """The array read-only; copies only where the type has to change."""
-    array = np.asarray(array, dtype=dtype)
-    if not array.flags.writeable:
-        return array
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _numbers(column, where):
-    """The column as a numeric array; NaN and infinity are left to the check of the scale."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iuf":
-        return column.to_numpy()
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    _refuse(column, np.isnan(values), where, "a finite number")
-    return values
-
-
-def _whole_numbers(column, where):
-    """The column as an integer array; floats are accepted if whole."""
-    values = _numbers(column, where)
-    if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = (values == np.floor(values)) & (np.abs(values) < 2**53)
-        _refuse(column, ~whole, where, "a whole number")
-        values = values.astype(np.int64)
-    return values
-
-
-def _refuse(column, bad, where, expected):
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise ValueError(f"{where}, row {row}: got {column.iloc[row]!r}; expected {expected}")
-
-
-def _encode(ids, overwrite=False):
-    """Sorted unique ids and the int32 code of each row.
-
-    MovieLens ids are small and dense, so a lookup table of max(id) + 1 cells is
-    both faster than a sort and small; sparse ids fall back to the sort. With
-    `overwrite` the codes take the place of int32 ids: at 32 million ratings the
-    time goes into touching fresh memory.
-    """
-    top = int(ids.max()) + 1
-    if top <= max(4 * len(ids), 1 << 20):
-        blocks = [
-            slice(at, at + (1 << 16)) for at in range(0, len(ids), 1 << 16)
-        ]  # temporaries stay in cache
-        seen = np.zeros(top, dtype=bool)
-        for block in blocks:
-            seen[ids[block]] = True
-        unique = np.flatnonzero(seen)
-        code_of = np.zeros(top, dtype=np.int32)
-        code_of[unique] = np.arange(len(unique), dtype=np.int32)
-        codes = ids if overwrite and ids.dtype == np.int32 else np.empty(len(ids), dtype=np.int32)
-        for block in blocks:
-            codes[block] = code_of[ids[block]]
-        return unique.astype(ids.dtype, copy=False), codes
-    unique, codes = np.unique(ids, return_inverse=True)
-    return unique, codes.astype(np.int32)
-
-
-def _strictly_sorted(rows, columns):
-    """Whether the pairs ascend, which also means that none repeats; one byte a pair of memory."""
-    ascends = columns[1:] > columns[:-1]
-    ascends &= rows[1:] == rows[:-1]
-    ascends |= rows[1:] > rows[:-1]
-    return bool(ascends.all())
-
-
-def _merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, origin):
-    if _strictly_sorted(user, item):  # as MovieLens files are
-        return user, item, values, stamps, 0
-    key = user.astype(np.int64) * len(item_ids) + item
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    first = np.ones(len(key), dtype=bool)
-    np.not_equal(key[1:], key[:-1], out=first[1:])
-    dropped = int(len(key) - first.sum())
-    if dropped == 0:
-        return user, item, values, stamps, 0
-    if policy == "error":
-        label, word, offset = origin
-        at = int(np.argmin(first))
-        one, other = np.sort(order[at - 1 : at + 1])
+def _checked_ids(ids, name):
+    """Ids as a read-only array, sorted and unique."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind in "US":
+        ids = ids.astype(object)
+    if ids.ndim != 1 or ids.dtype.kind not in "iuO":
         raise ValueError(
-            f"{label}: {dropped} repeated (userId, movieId) pair(s), the first of them "
-            f"({user_ids[user[one]]}, {item_ids[item[one]]}) in {word}s {one + offset} and {other + offset}; "
-            "pass duplicates='last' or duplicates='mean' to merge them"
+            f"{name}: got {ids.ndim}-dimensional {ids.dtype} values; expected whole numbers or "
+            "text"
         )
-    starts = np.flatnonzero(first)
-    group = np.cumsum(first) - 1
-    if stamps is None:
-        last = np.append(starts[1:], len(key)) - 1
-    else:
-        # Within a pair the latest timestamp wins, the later row on a tie.
-        by_time = np.lexsort((order, stamps[order], group))
-        last = by_time[np.append(starts[1:], len(key)) - 1]
-    last = order[last]
-    merged = values[last]
-    if policy == "mean":
-        merged = np.add.reduceat(values[order], starts, dtype=np.float64) / np.bincount(group)
-    keep = np.minimum.reduceat(order, starts)
-    back = np.argsort(keep)
-    keep, last, merged = keep[back], last[back], merged[back]
-    return user[keep], item[keep], merged, None if stamps is None else stamps[last], dropped
+    if ids.dtype.kind == "i":
+        ids = ids.astype(np.int64, copy=False)
+    if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
+        raise ValueError(f"{name}: expected ids that are sorted and unique; see Ratings.from_frame")
+    return frozen(ids)
 
 
-def _lookup(sorted_ids, ids, name):
-    ids = np.atleast_1d(np.asarray(ids))
-    if ids.size and ids.dtype.kind not in "iu":
-        raise ValueError(f"{name}: got {ids.dtype} values; expected whole numbers")
-    if len(sorted_ids) == 0:
-        return np.full(ids.shape, -1, dtype=np.int32)
-    at = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
-    return np.where(sorted_ids[at] == ids, at, -1).astype(np.int32)
-
-
-def _csr(rows, columns, values, shape):
-    """CSR with sorted columns; shares the columns and values when already sorted."""
-    indptr = np.zeros(shape[0] + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
-    if len(values) < 2**31:
-        indptr = indptr.astype(np.int32)
-    if not _strictly_sorted(rows, columns):
-        order = np.argsort(rows.astype(np.int64) * shape[1] + columns, kind="stable")
-        columns, values = columns[order], values[order]
-    return _read_only(csr_array((values, columns, indptr), shape=shape))
-
-
-def _read_only(matrix):
-    for array in (matrix.data, matrix.indices, matrix.indptr):
-        array.flags.writeable = False
-    return matrix
+def _checked_codes(codes, size, name):
+    """Codes as a read-only int32 array, each with an id: kernels do not look where they reach."""
+    codes = np.asarray(codes)
+    if codes.size == 0:
+        codes = codes.astype(np.int32)
+    if codes.ndim != 1 or codes.dtype.kind not in "iu":
+        raise ValueError(f"{name}: got {codes.ndim}-dimensional {codes.dtype} values; expected whole numbers")
+    if codes.size and (codes.min() < 0 or codes.max() >= size):
+        raise ValueError(
+            f"{name}: got codes from {codes.min()} to {codes.max()}; expected 0 to {size - 1}, "
+            "positions in the "
+            "ids; see Ratings.from_frame"
+        )
+    return frozen(codes, np.int32)

@@ -512,6 +512,6 @@ def _mean(values):
 
 
 def _genres(ratings):
-    from ..models.als import genre_shares
+    from ..data.items import genre_shares
 
     return genre_shares(ratings)[1]

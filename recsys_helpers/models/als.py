@@ -10,12 +10,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..checks import choice, flag, number, optional, seed, whole
+from ..data.items import genre_shares
 from ..kernels.als import solve_rows
 from .documented import documented
 from .factors import FactorModel, _read_only, _squares
 from .training import Loop
 
-NO_GENRE = "(no genres listed)"
 # Multiply-adds in one piece of work for a thread: large beside the cost of a call,
 # small beside a half-sweep. Fixed, so that sums do not depend on the number of threads.
 CHUNK_WORK = 2e7
@@ -299,6 +299,8 @@ class _Genres:
     def __init__(self, model, ratings):
         self.model = model
         names, self.share = genre_shares(ratings)
+        if not names:
+            raise ValueError("genres: got True, but no rated item has a genre; pass genres=False")
         counts = ratings.item_counts
         self.rated = counts > 0
         self.weight = (counts if model.weighted else self.rated).astype(np.float64)
@@ -334,31 +336,6 @@ class _Genres:
         return model.genre_reg * np.sum(
             self.genre_weight * _squares(model.genre_factors_)
         ) + model.genre_bias_reg * np.sum(self.genre_weight * _squares(model.genre_bias_[:, None]))
-
-
-def genre_shares(ratings):
-    """Which genres each film has, as shares that sum to 1.
-
-    Parameters
-    ----------
-    ratings : Ratings
-        With a movies table that has a column genres, names joined by "|".
-
-    Returns
-    -------
-    names : list of str
-        Sorted; "(no genres listed)" is not a genre.
-    shares : scipy.sparse.csr_array, shape (n, G)
-        1 / (number of the film's genres) for each of them; an empty row where none is known.
-    """
-    listed = ratings.movies.set_index("movieId")["genres"].reindex(ratings.item_ids).fillna("")
-    split = [[g for g in text.split("|") if g and g != NO_GENRE] for text in listed]
-    names = sorted({g for genres in split for g in genres})
-    code = {g: c for c, g in enumerate(names)}
-    rows = np.repeat(np.arange(len(split)), [len(g) for g in split])
-    columns = np.array([code[g] for genres in split for g in genres], dtype=np.int64)
-    values = np.repeat([1 / max(len(g), 1) for g in split], [len(g) for g in split])
-    return names, csr_array((values, (rows, columns)), shape=(len(split), len(names)))
 
 
 def _balanced_cuts(indptr, k):

@@ -25,8 +25,9 @@ import numpy as np
 import pandas as pd
 
 from ..checks import check_positive_int
+from ..data.items import NO_GENRE
 from ..data.movielens import load_movielens
-from ..models.als import NO_GENRE, BiasedALS
+from ..models.als import BiasedALS
 from .scale import step_of
 
 FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 2
