@@ -160,8 +160,6 @@ def general_scores(model):
 
 def similar_films(model, movie, n=10, min_ratings=1):
     """The neighbors of a film with a column `similarity`, or None if the model knows none."""
-    if isinstance(model, ItemKNN):
-        return model.similar_items(movie, n)
     if model.verbs()["similar_items"] is True:
         table = model.similar_items(movie, n, min_ratings=min_ratings)
         return table.rename(columns={"score": "similarity"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from ..data.items import genre_shares
 from ..kernels.als import solve_rows
 from .documented import documented
 from .factors import FactorModel, _read_only, _squares
-from .training import Loop
+from .training import Loop, outside
 
 # Multiply-adds in one piece of work for a thread: large beside the cost of a call,
 # small beside a half-sweep. Fixed, so that sums do not depend on the number of threads.
@@ -300,7 +301,11 @@ class _Genres:
         self.model = model
         names, self.share = genre_shares(ratings)
         if not names:
-            raise ValueError("genres: got True, but no rated item has a genre; pass genres=False")
+            warnings.warn(
+                "genres: got True, but no item of the data has a genre; the model is the one without genres",
+                UserWarning,
+                stacklevel=outside(),
+            )
         counts = ratings.item_counts
         self.rated = counts > 0
         self.weight = (counts if model.weighted else self.rated).astype(np.float64)

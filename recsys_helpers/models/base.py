@@ -459,9 +459,14 @@ class Recommender(BaseEstimator):
     def _reasons(self, codes, values, contribution, baseline, **columns):
         """The table of `explain`: one row a rating, the largest contribution first."""
         frame = self._item_frame(codes, rating=values, **columns, contribution=contribution)
-        frame = frame.iloc[np.argsort(-frame["contribution"].abs(), kind="stable")].reset_index(drop=True)
-        frame.attrs["baseline"] = float(baseline)
-        return frame
+        return sorted_reasons(frame, baseline)
+
+
+def sorted_reasons(frame, baseline):
+    """A table of reasons, the largest contribution first, with what is predicted without any of them."""
+    frame = frame.iloc[np.argsort(-frame["contribution"].abs(), kind="stable")].reset_index(drop=True)
+    frame.attrs["baseline"] = float(baseline)
+    return frame
 
 
 def _is_one(ids):

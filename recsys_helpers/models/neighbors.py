@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
 import time
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,9 +11,9 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from tqdm import tqdm
 
-from ..checks import check_choice, check_non_negative, check_positive_int
+from ..checks import check_positive_int, choice, flag, number, whole
 from ..kernels import neighbors as kernels
-from .base import Recommender
+from .base import Recommender, sorted_reasons
 from .baselines import BiasModel
 
 SIMILARITIES = ("cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline")
@@ -24,8 +22,27 @@ CENTERS = ("none", "mean", "zscore", "baseline")
 _LONG_WORK = 1_000_000_000  # steps; beyond it the graph is built in parts, with a progress bar
 
 
+def _bias_model(name, value):
+    """A check for a BiasModel or None."""
+    if value is not None and not isinstance(value, BiasModel):
+        raise TypeError(f"{name}: got {value!r}; expected a BiasModel or None")
+
+
 class _Neighborhood(Recommender):
     """What UserKNN and ItemKNN share; a subclass says which side of the table is the rows."""
+
+    _parameters = {
+        "n_neighbors": whole(),
+        "similarity": choice(*SIMILARITIES),
+        "center": choice(*CENTERS),
+        "shrink": number(),
+        "min_support": whole(),
+        "min_similarity": number(below=1),
+        "min_neighbors": whole(),
+        "graph_size": whole(),
+        "baseline": _bias_model,
+        "verbose": flag,
+    }
 
     def __init__(
         self,
@@ -55,7 +72,7 @@ class _Neighborhood(Recommender):
     # ---- fit ------------------------------------------------------------------
 
     def _fit(self, ratings, validation):
-        self._check_parameters()
+        self._check_together()
         started = time.perf_counter()
         baseline = BiasModel() if self.baseline is None else clone(self.baseline)
         self.baseline_ = baseline.fit(ratings)
@@ -74,17 +91,7 @@ class _Neighborhood(Recommender):
             "graph_seconds": built - fitted_baseline,
         }
 
-    def _check_parameters(self):
-        check_positive_int("n_neighbors", self.n_neighbors)
-        check_choice("similarity", self.similarity, SIMILARITIES)
-        check_choice("center", self.center, CENTERS)
-        check_non_negative("shrink", self.shrink)
-        check_positive_int("min_support", self.min_support)
-        check_non_negative("min_similarity", self.min_similarity)
-        check_positive_int("min_neighbors", self.min_neighbors)
-        check_positive_int("graph_size", self.graph_size)
-        if self.min_similarity >= 1:
-            raise ValueError(f"min_similarity: got {self.min_similarity!r}; expected a number below 1")
+    def _check_together(self):
         if self.min_neighbors > self.n_neighbors:
             raise ValueError(
                 f"min_neighbors: got {self.min_neighbors}; expected at most n_neighbors={self.n_neighbors}"
@@ -94,8 +101,6 @@ class _Neighborhood(Recommender):
                 f"n_neighbors: got {self.n_neighbors}; expected at most graph_size={self.graph_size}, "
                 "the neighbors that are kept"
             )
-        if self.baseline is not None and not isinstance(self.baseline, BiasModel):
-            raise TypeError(f"baseline: got {type(self.baseline).__name__}; expected a BiasModel or None")
 
     def _build_graph(self, rows, columns):
         row_values, column_values = rows.data, columns.data
@@ -201,41 +206,25 @@ class _Neighborhood(Recommender):
         matrix.sort_indices()
         return matrix
 
-    def _checked(self, known, value, n):
-        """The code of an id, after the checks of the similar_... methods."""
-        self._check_fitted()
-        check_positive_int("n", n)
-        return known(value)
-
-    def _similar(self, code, n):
-        """Codes, similarities and common-rating counts of the n nearest neighbors kept."""
+    def _support(self, code, others):
+        """How many columns a row has in common with each of some others."""
         rows, _ = self._sides(self.train_)
-        codes = self.neighbors_[code][:n]
-        codes = codes[codes >= 0]
 
         def rated(row):
             return rows.indices[rows.indptr[row] : rows.indptr[row + 1]]
 
         own = rated(code)
-        support = [len(np.intersect1d(own, rated(other), assume_unique=True)) for other in codes]
-        return codes, self.similarities_[code][: len(codes)], np.array(support, dtype=np.int64)
+        return np.array([len(np.intersect1d(own, rated(x), assume_unique=True)) for x in others], dtype=int)
 
-    def _contributions(self, row, column):
-        """The neighbors which one prediction rests on: codes, ratings, similarities, stars."""
-        _, columns = self._sides(self.train_)
-        span = slice(columns.indptr[column], columns.indptr[column + 1])
-        here = columns.indices[span]
-        codes = self.neighbors_[row]
-        codes = codes[codes >= 0]
-        at = np.searchsorted(here, codes)
-        at = np.minimum(at, max(len(here) - 1, 0))
-        used = np.flatnonzero(here[at] == codes)[: self.n_neighbors] if len(here) else np.arange(0)
+    def _used(self, row, here):
+        """The neighbors of a row which a prediction rests on: codes, places among `here`, similarities."""
+        near = self.neighbors_[row]
+        near = near[near >= 0]
+        at = np.minimum(np.searchsorted(here, near), max(len(here) - 1, 0))
+        used = np.flatnonzero(here[at] == near)[: self.n_neighbors] if len(here) else np.arange(0)
         if len(used) < self.min_neighbors:
             used = used[:0]
-        weight = self.similarities_[row][used].astype(np.float64)
-        deviation = self._deviations[span][at[used]].astype(np.float64)
-        stars = self._scale[row] * weight * deviation / (weight.sum() if len(used) else 1.0)
-        return codes[used], columns.data[span][at[used]], weight, stars
+        return near[used], at[used], self.similarities_[row][used].astype(np.float64)
 
 
 class ItemKNN(_Neighborhood):
@@ -330,112 +319,73 @@ class ItemKNN(_Neighborhood):
     collaborative filtering recommendation algorithms, WWW.
     """
 
-    def explain(self, user, movieId):
-        """Because you rated ...: the films a prediction rests on.
+    def similar_items(self, item, n=10, *, min_ratings=1):
+        """The most similar items.
 
         Parameters
         ----------
-        user, movieId : int
-            Ids from training.
-
-        Returns
-        -------
-        DataFrame
-            Columns movieId, title (where the training data has titles), rating (the user's),
-            similarity and contribution (in stars), most similar first. The prediction is its
-            starting point (see `center`) plus the sum of the contributions. Empty where the
-            prediction is the fallback.
-
-        Raises
-        ------
-        ValueError
-            If the user or the film was not in training.
-        """
-        self._check_fitted()
-        column, row = self._known_user(user), self._known_item(movieId)
-        codes, ratings, similarity, stars = self._contributions(row, column)
-        frame = pd.DataFrame(
-            {
-                "movieId": self.train_.item_ids[codes],
-                "rating": ratings,
-                "similarity": similarity,
-                "contribution": stars,
-            }
-        )
-        return self._with_titles(frame)
-
-    def similar_items(self, movieId, n=10):
-        """The most similar films.
-
-        Parameters
-        ----------
-        movieId : int
+        item : id
             From training.
         n : int
             How many; fewer come back where the graph, with at most graph_size for each, holds fewer.
+        min_ratings : int
+            Leave out items with fewer training ratings.
 
         Returns
         -------
         DataFrame
-            Columns movieId, title (where the training data has titles), similarity and support
-            (the number of users who rated both), most similar first.
+            The item's id, title where known, score: the similarity, and support: the number of users
+            who rated both. Most similar first.
 
         Raises
         ------
         ValueError
-            If the film was not in training, or n is not a positive integer.
+            If the item was not in training, or n is not a positive integer.
         """
-        code = self._checked(self._known_item, movieId, n)
-        codes, similarity, support = self._similar(code, n)
-        frame = pd.DataFrame(
-            {"movieId": self.train_.item_ids[codes], "similarity": similarity, "support": support}
+        table = super().similar_items(item, n, min_ratings=min_ratings)
+        near = self.train_.encode_items(table[self.train_.item_name])
+        return table.assign(support=self._support(self._known_item(item), near))
+
+    def _similarities(self, item):
+        out = np.full(self.train_.n_items, np.nan)
+        kept = self.neighbors_[item] >= 0
+        out[self.neighbors_[item][kept]] = self.similarities_[item][kept]
+        return out
+
+    def _score_nobody(self):
+        return self.baseline_._score_nobody()
+
+    def _fold_in(self, codes, values):
+        """The graph stays; the person's bias is what the bias model gives with the items' biases held."""
+        bias = self.baseline_._fold_in(codes, values)["bias"]
+        offset = self._offset[codes] + (bias if self.center == "baseline" else 0.0)
+        deviations = ((values - offset) / self._scale[codes]).astype(np.float32)
+        mean, used = np.empty(self.train_.n_items), np.empty(self.train_.n_items, np.int32)
+        kernels.predict_for(
+            codes, deviations, self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used
         )
-        return self._with_titles(frame)
+        fallback = self.baseline_.mean_ + self.baseline_.item_bias_ + bias
+        start = fallback if self.center == "baseline" else self._offset
+        scores = np.where(used >= self.min_neighbors, start + self._scale * mean, fallback)
+        return {"bias": bias, "deviations": deviations, "scores": scores}
 
-    def fold_in(self, ratings):
-        """Predict for a person who was not in training, from their ratings of similar films.
+    def _newcomer_scores(self, newcomer):
+        return newcomer.scores
 
-        The graph stays as it is. The person's bias is the one that the bias model would give
-        them with the films' biases held.
+    def _newcomer_fallback(self, newcomer):
+        return self.baseline_.mean_ + newcomer.bias
 
-        Parameters
-        ----------
-        ratings : dict of int to float
-            Stars by movieId. Films that were not in training say nothing, and are listed in
-            `NewNeighbor.ignored`.
-
-        Returns
-        -------
-        NewNeighbor
-            With predictions, recommendations and explanations.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the ratings are not as documented, outside the scale, or of no known film.
-        """
-        self._check_fitted()
-        if not isinstance(ratings, Mapping):
-            raise TypeError(f"ratings: got {type(ratings).__name__}; expected a dict of stars by movieId")
-        low, high = self.train_.scale
-        for movie, stars in ratings.items():
-            if isinstance(stars, bool) or not isinstance(stars, numbers.Real) or not low <= stars <= high:
-                raise ValueError(
-                    f"ratings: got {stars!r} for movieId {movie}; expected a number from {low:g} to {high:g}"
-                )
-        movies = np.array(list(ratings))
-        codes = self.train_.encode_items(movies) if len(movies) else np.zeros(0, np.int32)
-        known = codes >= 0
-        if not known.any():
-            raise ValueError("ratings: got no film that was in training; expected at least one")
-        order = np.argsort(codes[known])
-        values = np.array(list(ratings.values()), dtype=np.float32)[known][order]
-        return NewNeighbor(self, codes[known][order], values, movies[~known])
-
-    def _with_titles(self, frame):
-        if self.train_.movies is not None:
-            frame.insert(1, "title", self.train_.titles(frame["movieId"]))
-        return frame
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
+        if newcomer is None:
+            span = slice(*self.train_.by_user.indptr[[user, user + 1]])
+            deviations = self._deviations[span]
+            predicted = self._predict_codes(np.array([user]), np.array([item]))[0]
+        else:
+            deviations, predicted = newcomer.deviations, newcomer.scores[item]
+        near, at, similarity = self._used(item, codes)
+        parts = self._scale[item] * similarity * deviations[at] / (similarity.sum() if len(near) else 1.0)
+        baseline = predicted - parts.sum()
+        return self._reasons(near, values[at], parts, baseline, similarity=similarity)
 
     def _sides(self, ratings):
         return ratings.by_item, ratings.by_user
@@ -445,80 +395,6 @@ class ItemKNN(_Neighborhood):
 
     def _oriented(self, users, items):
         return items, users
-
-
-class NewNeighbor:
-    """A person folded into a fitted `ItemKNN`; see `ItemKNN.fold_in`.
-
-    Attributes
-    ----------
-    bias : float
-        How far their ratings lie above what the bias model expects of the films.
-    ignored : ndarray of int
-        Rated films that the model does not know.
-    """
-
-    def __init__(self, model, codes, values, ignored):
-        self._model, self._codes, self._values, self.ignored = model, codes, values, ignored
-        baseline = model.baseline_
-        level = baseline.mean_ + baseline.item_bias_
-        excess = values.astype(np.float64) - level[codes]
-        self.bias = float(excess.sum() / (len(codes) + baseline.user_damping))
-        offset, scale = model._offset[codes], model._scale[codes]
-        if model.center == "baseline":
-            offset = offset + self.bias
-        self._deviations = ((values - offset) / scale).astype(np.float32)
-        n = model.train_.n_items
-        mean, used = np.empty(n), np.empty(n, np.int32)
-        kernels.predict_for(
-            codes, self._deviations, model.neighbors_, model.similarities_, int(model.n_neighbors), mean, used
-        )
-        fallback = level + self.bias
-        start = fallback if model.center == "baseline" else model._offset
-        enough = used >= model.min_neighbors
-        self._scores = np.where(enough, start + model._scale * mean, fallback)
-
-    def __repr__(self):
-        return f"<NewNeighbor: {len(self._codes)} ratings, bias {self.bias:+.2f}>"
-
-    def predict(self, movies):
-        """Predictions, float64, for the given movieIds; an unknown film gets mean + bias."""
-        codes = self._model.train_.encode_items(movies)
-        return np.where(codes >= 0, self._scores[codes], self._model.baseline_.mean_ + self.bias)
-
-    def score_items(self):
-        """Predictions for all films of the training data, float64, shape (n,)."""
-        return self._scores.copy()
-
-    def recommend(self, n=10, *, exclude_rated=True):
-        """The n films with the highest predictions, as `Recommender.recommend`."""
-        check_positive_int("n", n)
-        scores = self._scores.copy()
-        if exclude_rated:
-            scores[self._codes] = -np.inf
-        return self._model._top_frame(scores, n)
-
-    def explain(self, movie):
-        """The films one prediction rests on, as `ItemKNN.explain`."""
-        model = self._model
-        item = model._known_item(movie)
-        kept = model.neighbors_[item] >= 0
-        near, similarity = model.neighbors_[item][kept], model.similarities_[item][kept]
-        at = np.minimum(np.searchsorted(self._codes, near), len(self._codes) - 1)
-        used = np.flatnonzero(self._codes[at] == near)[: model.n_neighbors]
-        if len(used) < model.min_neighbors:
-            used = used[:0]
-        at, weight = at[used], similarity[used].astype(np.float64)
-        stars = model._scale[item] * weight * self._deviations[at] / (weight.sum() if len(used) else 1.0)
-        frame = pd.DataFrame(
-            {
-                "movieId": model.train_.item_ids[self._codes[at]],
-                "rating": self._values[at],
-                "similarity": weight,
-                "contribution": stars,
-            }
-        )
-        return model._with_titles(frame)
 
 
 class UserKNN(_Neighborhood):
@@ -535,37 +411,31 @@ class UserKNN(_Neighborhood):
     more users than films it is larger than `ItemKNN`'s, and so is the graph.
     """
 
-    def explain(self, user, movieId):
-        """The people a prediction rests on.
+    _without = {
+        "similar_items": "it compares people; see similar_users",
+        "fold_in": "who resembles a newcomer is not in its graph; ItemKNN takes newcomers",
+    }
 
-        Parameters
-        ----------
-        user, movieId : int
-            Ids from training.
+    def _score_nobody(self):
+        return self.baseline_._score_nobody()
 
-        Returns
-        -------
-        DataFrame
-            Columns userId, rating (theirs, of this film), similarity and contribution (in
-            stars), most similar first. The prediction is its starting point (see `center`) plus
-            the sum of the contributions. Empty where the prediction is the fallback.
-
-        Raises
-        ------
-        ValueError
-            If the user or the film was not in training.
-        """
-        self._check_fitted()
-        row, column = self._known_user(user), self._known_item(movieId)
-        codes, ratings, similarity, stars = self._contributions(row, column)
-        return pd.DataFrame(
+    def _explain(self, codes, values, item, *, user=None, newcomer=None):
+        """One row for each of the people that a prediction rests on: their ratings of this item."""
+        matrix = self.train_.by_item
+        span = slice(*matrix.indptr[[item, item + 1]])
+        near, at, similarity = self._used(user, matrix.indices[span])
+        deviations = self._deviations[span][at].astype(np.float64)
+        parts = self._scale[user] * similarity * deviations / (similarity.sum() if len(near) else 1.0)
+        frame = pd.DataFrame(
             {
-                "userId": self.train_.user_ids[codes],
-                "rating": ratings,
+                self.train_.user_name: self.train_.user_ids[near],
+                "rating": matrix.data[span][at],
                 "similarity": similarity,
-                "contribution": stars,
+                "contribution": parts,
             }
         )
+        predicted = self._predict_codes(np.array([user]), np.array([item]))[0]
+        return sorted_reasons(frame, predicted - parts.sum())
 
     def similar_users(self, user, n=10):
         """The most similar users.
@@ -588,10 +458,17 @@ class UserKNN(_Neighborhood):
         ValueError
             If the user was not in training, or n is not a positive integer.
         """
-        code = self._checked(self._known_user, user, n)
-        codes, similarity, support = self._similar(code, n)
+        self._check_fitted()
+        check_positive_int("n", n)
+        code = self._known_user(user)
+        near = self.neighbors_[code][:n]
+        near = near[near >= 0]
         return pd.DataFrame(
-            {"userId": self.train_.user_ids[codes], "similarity": similarity, "support": support}
+            {
+                self.train_.user_name: self.train_.user_ids[near],
+                "similarity": self.similarities_[code][: len(near)],
+                "support": self._support(code, near),
+            }
         )
 
     def _sides(self, ratings):
