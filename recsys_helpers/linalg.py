@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 from scipy.linalg import qr
 from scipy.sparse.linalg import LinearOperator
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from .kernels.als import lanes
+from .kernels import spans
 from .kernels.products import multiply_rows
+from .kernels.vectors import in_whole_vectors, lanes
 
 # Columns of a block. Wider blocks fetch each row of a factor once for more sums; narrower ones get
 # further with the same number of products.
@@ -38,14 +37,14 @@ class SparsePlusLowRank(LinearOperator):
     dtype : {"float32", "float64"}
         Of products.
     n_threads : int, optional
-        Default: Numba's number of threads. The result does not depend on it.
+        Default: all processors. The result does not depend on it.
     """
 
     def __init__(self, rows, columns, sides=None, *, dtype="float32", n_threads=None):
         super().__init__(np.dtype(dtype), rows.shape)
         self.rows, self.columns = rows, columns
         self.sides = None if sides is None else tuple(np.asarray(side, self.dtype) for side in sides)
-        self.n_threads = n_threads or numba.get_num_threads()
+        self.n_threads = spans.threads(n_threads)
 
     def _matmat(self, x):
         return self._product(self.rows, x, self.sides)
@@ -62,40 +61,15 @@ class SparsePlusLowRank(LinearOperator):
         ld = x.shape[1]
         out = np.empty((matrix.shape[0], ld), self.dtype)
         data = matrix.data.astype(self.dtype, copy=False)
-        cuts = _cuts(matrix.indptr, ld)
 
-        def work(span):
-            multiply_rows(*span, matrix.indptr, matrix.indices, data, x, lanes(self.dtype), out)
+        def work(first, stop):
+            multiply_rows(first, stop, matrix.indptr, matrix.indices, data, x, lanes(self.dtype), out)
 
-        spans = list(zip(cuts[:-1], cuts[1:], strict=True))
-        if self.n_threads == 1 or len(spans) == 1:
-            for span in spans:
-                work(span)
-        else:
-            with ThreadPoolExecutor(self.n_threads) as pool:
-                list(pool.map(work, spans))
+        cuts = spans.cut(np.diff(matrix.indptr) * float(ld), CHUNK_WORK)
+        spans.run(work, cuts, self.n_threads)
         if sides is not None:
             out += sides[0] @ (sides[1].T @ x)
         return out[:, :width]
-
-
-def in_whole_vectors(x, dtype):
-    """x as `multiply_rows` takes it: contiguous, with columns of zeros up to whole vectors."""
-    width = x.shape[1]
-    ld = -(-width // lanes(dtype)) * lanes(dtype)
-    if ld == width and x.flags.c_contiguous and x.dtype == dtype:
-        return x
-    padded = np.zeros((len(x), ld), dtype)
-    padded[:, :width] = x
-    return padded
-
-
-def _cuts(indptr, width):
-    """Cut rows into spans of about equal work; the cuts do not depend on the threads."""
-    work = indptr[1:].astype(np.float64) * width
-    pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 256))
-    inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces) + 1
-    return np.unique(np.concatenate([[0], inner, [len(work)]])).tolist()
 
 
 def truncated_svd(operator, n_factors, *, tol=1e-6, max_steps=200, random_state=0):

@@ -105,7 +105,7 @@ def test_the_kernel_for_narrower_vectors_agrees_too():
     """What a machine without AVX-512 runs, here by Numba's own switch for the target."""
     tests = ("rows_agree_with_normal_equations", "conjugate_gradients_reach_the_exact_solution")
     env = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    width = "from recsys_helpers.kernels import als; print(als.VECTOR_BYTES)"
+    width = "from recsys_helpers.kernels import vectors; print(vectors.VECTOR_BYTES)"
     done = subprocess.run([sys.executable, "-c", width], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "32"
     chosen = [f"{__file__}::test_{name}" for name in tests]

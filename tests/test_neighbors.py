@@ -1,6 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from recsys_helpers.data.ratings import Ratings
 from recsys_helpers.kernels import neighbors as kernels
 from recsys_helpers.models.baselines import BiasModel
-from recsys_helpers.models.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN, _parts
+from recsys_helpers.models.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN
 
 MODELS = [ItemKNN, UserKNN]
 ALL = 10_000  # larger than any graph here: nothing is cut off
@@ -241,22 +240,13 @@ def test_ties_go_to_the_smaller_id_whatever_was_rated_more():
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "pearson", "pearson_baseline"])
-def test_the_same_bits_whatever_the_number_of_threads(medium, similarity):
+def test_the_same_bits_whatever_the_number_of_threads(medium, similarity, monkeypatch):
+    # Pieces of one group each, and more threads than the machine has.
+    monkeypatch.setattr("recsys_helpers.models.neighbors._PIECE", 1)
     graphs, predictions = [], []
-    before = numba.get_num_threads()
-    try:
-        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
-            model = ItemKNN(3, similarity=similarity, graph_size=6).fit(medium)
-            graphs.append((model.neighbors_, model.similarities_))
-            predictions.append(model.predict(medium))
-    finally:
-        numba.set_num_threads(before)
-    # More threads than the machine has: the kernel deals the groups out to any number.
-    model = ItemKNN(3, similarity=similarity, graph_size=6)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recsys_helpers.models.neighbors.get_num_threads", lambda: 5)
-        model.fit(medium)
+    for threads in (1, 2, 5):
+        monkeypatch.setattr("recsys_helpers.kernels.spans.threads", lambda n=None, threads=threads: threads)
+        model = ItemKNN(3, similarity=similarity, graph_size=6).fit(medium)
         graphs.append((model.neighbors_, model.similarities_))
         predictions.append(model.predict(medium))
     for codes, values in graphs[1:]:
@@ -269,21 +259,12 @@ def test_the_same_bits_whatever_the_number_of_threads(medium, similarity):
 def test_building_in_parts_changes_nothing(medium, monkeypatch, capsys):
     whole = ItemKNN(graph_size=40).fit(medium)
     monkeypatch.setattr("recsys_helpers.models.neighbors._LONG_WORK", 1)
-    monkeypatch.setattr(
-        "recsys_helpers.models.neighbors._parts", lambda work, threads: np.arange(len(work) + 1)
-    )
+    monkeypatch.setattr("recsys_helpers.models.neighbors._PIECE", 1)
     parts = ItemKNN(graph_size=40).fit(medium)
     np.testing.assert_array_equal(whole.neighbors_, parts.neighbors_)
     assert "ItemKNN" in capsys.readouterr().err  # the progress bar
     ItemKNN(graph_size=40, verbose=False).fit(medium)
     assert capsys.readouterr().err == ""
-
-
-def test_parts_cover_all_groups_once():
-    work = np.array([10**11] + [10**9] * 99)
-    bounds = _parts(work, 2)
-    assert bounds[0] == 0 and bounds[-1] == 100 and (np.diff(bounds) > 0).all() and len(bounds) > 5
-    np.testing.assert_array_equal(_parts(np.array([5, 5]), 2), [0, 2])
 
 
 def test_step_counts_by_hand():

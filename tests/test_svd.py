@@ -9,9 +9,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, BiasModel
-from recsys_helpers.kernels.als import lanes
-from recsys_helpers.kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
-from recsys_helpers.models.svd import FunkSVD, ImputedSVD, PureSVD, SVDpp, _padded
+from recsys_helpers.kernels.svd import sgd_epoch, squared_error, svdpp_epoch
+from recsys_helpers.kernels.vectors import lanes, padded
+from recsys_helpers.models.svd import FunkSVD, ImputedSVD, PureSVD, SVDpp
 
 EXACT = dict(dtype="float64", verbose=False)
 
@@ -27,8 +27,8 @@ def random_state(rng, m, n, k, implicit=False):
     return [rng.normal(0, 0.3, shape) for shape in shapes]
 
 
-def padded(state, dtype="float64"):
-    return [_padded(a, dtype) if a.ndim == 2 else a.astype(dtype) for a in state]
+def all_padded(state, dtype="float64"):
+    return [padded(a, dtype) if a.ndim == 2 else a.astype(dtype) for a in state]
 
 
 # ---- kernels ------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_an_epoch_takes_the_steps_of_the_definition(k, seed):
     users, items = rng.integers(0, m, nnz).astype(np.int32), rng.integers(0, n, nnz).astype(np.int32)
     values = (rng.integers(1, 11, nnz) / 2).astype(np.float32)
     state = random_state(rng, m, n, k)
-    mine = padded(state)
+    mine = all_padded(state)
     total = sgd_epoch(users, items, values, 3.4, *mine, 0.03, 0.1, 0.05, lanes("float64"))
     errors = reference.sgd_epoch(users, items, values, 3.4, *state, 0.03, 0.1, 0.05)
     assert total == pytest.approx(errors @ errors, rel=1e-12)
@@ -73,10 +73,10 @@ def test_svdpp_equals_the_literal_algorithm(k, seed, extra):
     touched = [np.flatnonzero(row) for row in seen]
     seen_indptr = np.cumsum([0, *map(len, touched)]).astype(np.int32)
     state = random_state(rng, m, n, k, implicit=True)
-    mine, width = padded(state), lanes("float64")
+    mine, width = all_padded(state), lanes("float64")
     total = svdpp_epoch(
         order, indptr, items, values, seen_indptr, np.concatenate(touched).astype(np.int32), 3.4, *mine,
-        0.03, 0.1, 0.05, width, _padded(np.zeros((2, k)), "float64"),
+        0.03, 0.1, 0.05, width, padded(np.zeros((2, k)), "float64"),
     )  # fmt: skip
     errors = reference.svdpp_epoch(users, items, values, touched, 3.4, *state, 0.03, 0.1, 0.05)
     assert total == pytest.approx(errors @ errors, rel=1e-11)

@@ -935,7 +935,7 @@ def synthetic_ratings(
     from scipy.special import ndtri
 
     from ..checks import check_non_negative, check_positive_int
-    from ..kernels.synthetic import draw_items, draw_stars
+    from ..kernels.synthetic import draw_items, draw_values
 
     check_positive_int("n_users", n_users)
     check_positive_int("n_items", n_items)
@@ -963,7 +963,7 @@ def synthetic_ratings(
     user_codes = np.empty(n_ratings, dtype=np.int32)
     values = np.empty(n_ratings, dtype=np.float32)
     stamps = np.empty(n_ratings, dtype=np.int64)
-    draw_stars(
+    draw_values(
         indptr,
         item_codes,
         3.55,
@@ -972,6 +972,9 @@ def synthetic_ratings(
         rng.normal(0, factor_sd, (n_users, rank)),
         rng.normal(0, factor_sd, (n_items, rank)),
         float(noise),
+        0.5,  # half stars, from one half to five
+        5.0,
+        0.5,
         rng.integers(_FIRST_SECOND, _LAST_SECOND, n_users),
         rng.lognormal(np.log(3600), 2, n_users),  # most users rate within hours, a few over years
         _LAST_SECOND,

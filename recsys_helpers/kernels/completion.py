@@ -12,10 +12,8 @@ the k columns of contiguous factors, are what LLVM turns into vector code.
 """
 
 import numpy as np
-from numba import njit
 
-# Sums may be reordered into vectors; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz"}
+from .compiling import REORDER, njit
 
 
 @njit(inline="always")
@@ -26,7 +24,7 @@ def _dot(a, b, k):
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def sampled(first, stop, indptr, indices, u, v, out):
     """out[t] = u[row] . v[column] for the entries of rows first...stop: 2 nnz k operations."""
     k = u.shape[1]
@@ -36,7 +34,7 @@ def sampled(first, stop, indptr, indices, u, v, out):
             out[t] = _dot(a, v[indices[t]], k)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def line(first, stop, indptr, indices, u, du, v, dv, shift, out, out2):
     """Values of (u + s du)(v + s dv)' + s shift along a line: its terms in s and in s squared.
 
@@ -56,7 +54,7 @@ def line(first, stop, indptr, indices, u, du, v, dv, shift, out, out2):
             out2[t] = bend
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def line_sums(e, a, b):
     """Inner products ee, ea, eb, aa, ab, bb of three arrays, summed in float64."""
     ee = ea = eb = aa = ab = bb = 0.0
@@ -71,7 +69,7 @@ def line_sums(e, a, b):
     return ee, ea, eb, aa, ab, bb
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def step_residual(e, a, b, s):
     """e -= s a + s^2 b, in place."""
     for t in range(len(e)):
@@ -82,7 +80,7 @@ def step_residual(e, a, b, s):
 # One pass over the arrays for what NumPy would do in several, with arrays of its own. Sums are in float64.
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def gradient(part, x, penalties, weights, k):
     """part = penalties * x - part; the penalties of the first k columns times the weight of the row."""
     for row in range(len(x)):
@@ -92,7 +90,7 @@ def gradient(part, x, penalties, weights, k):
             part[row, j] = penalties[j] * x[row, j] - part[row, j]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def ridge_products(x, d, penalties, weights, k):
     """Inner products of penalties * d with x and with d."""
     cross = square = 0.0
@@ -108,7 +106,7 @@ def ridge_products(x, d, penalties, weights, k):
     return cross, square
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def preconditioned(g, old, inverse):
     """Inner products of inverse * g with g and with old."""
     new = cross = 0.0
@@ -120,7 +118,7 @@ def preconditioned(g, old, inverse):
     return new, cross
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def turn(direction, ratio, inverse, g):
     """direction = ratio * direction - inverse * g, and its inner product with g."""
     along = 0.0
@@ -132,7 +130,7 @@ def turn(direction, ratio, inverse, g):
     return along
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(fastmath=REORDER)
 def advance(x, length, direction):
     """x += length * direction, in place."""
     for row in range(len(x)):

@@ -11,16 +11,17 @@ The functions release Python's lock and are cached; threads share the work by ta
 """
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from .neighbors import _finish, _offer
+from .compiling import njit
+from .heap import finish, offer
 
 AT_K = 8  # metrics of a list, in the order of `_score_list`
 WHOLE = 2  # metrics without a cut-off, in the order of `_score_ranks`
 _CODE = np.int64(0xFFFFFFFF)
 
 
-@njit(nogil=True, cache=True)
+@njit
 def rank_rows(
     first, stop, offset, scores, numbers, seed, hashed, seen_indptr, seen_indices, indptr, indices, gains,
     discounts, cutoffs, full, lists, out, whole, ranks,
@@ -94,7 +95,7 @@ def rank_rows(
             _score_ranks(ranks[start:end], whole[u])
 
 
-@njit(nogil=True, cache=True)
+@njit
 def score_lists(lists, n, indptr, indices, gains, discounts, cutoffs, out):
     """The metrics at each cut-off of ready-made lists; arrays as in `rank_rows`."""
     gain_of = np.zeros(n)
@@ -128,27 +129,27 @@ def _place(state, hashed, code):
     return np.int64((z >> np.uint64(33)) << np.uint64(32)) | np.int64(code)
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _select(row, minus, state, hashed, values, places):
     """The K best scores of a row, best first, by place number; returns how many there are."""
     k, n = len(values), len(row)
     size, at = 0, 0
     while at < n and size < k:
         if row[at] > minus:  # false for NaN, too
-            size = _offer(values, places, size, row[at], _place(state, hashed, at))
+            size = offer(values, places, size, row[at], _place(state, hashed, at))
         at += 1
     if size == k:
         bar = values[0]
         for i in range(at, n):
             # Without hashing, a later film that is just as good has the larger code.
             if row[i] > bar or (hashed and row[i] == bar):
-                _offer(values, places, size, row[i], _place(state, hashed, i))
+                offer(values, places, size, row[i], _place(state, hashed, i))
                 bar = values[0]
-    _finish(values, places, size)
+    finish(values, places, size)
     return size
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _score_cutoffs(codes, relevant, gains, gain_of, discounts, cutoffs, out):
     """The metrics of a list at each cut-off; `gain_of` comes and is left all zero."""
     for s in range(len(relevant)):
@@ -161,7 +162,7 @@ def _score_cutoffs(codes, relevant, gains, gain_of, discounts, cutoffs, out):
         gain_of[relevant[s]] = 0.0
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _score_list(codes, gain_of, best, discounts, out):
     k, n_relevant = len(discounts), len(best)
     hits, first, precisions, binary, graded = 0, 0, 0.0, 0.0, 0.0
@@ -188,7 +189,7 @@ def _score_list(codes, gain_of, best, discounts, out):
     out[7] = graded / graded_ideal
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _rank_relevant(row, minus, state, hashed, places, relevant, ranks):
     """1 + the number of films ahead of each relevant one: one vectorized count for each.
 
@@ -212,7 +213,7 @@ def _rank_relevant(row, minus, state, hashed, places, relevant, ranks):
 
 
 # Sums of 32 bits fill a vector with as many counts as scores; Numba would make them 64 of its own accord.
-@njit(nogil=True, cache=True, locals={"above": types.int32, "equal": types.int32})
+@njit(locals={"above": types.int32, "equal": types.int32})
 def _count(row, score):
     above = np.int32(0)
     equal = np.int32(0)
@@ -222,7 +223,7 @@ def _count(row, score):
     return above, equal
 
 
-@njit(nogil=True, cache=True, locals={"count": types.int32})
+@njit(locals={"count": types.int32})
 def _count_ties(row, score, places, own):
     count = np.int32(0)
     for i in range(len(row)):
@@ -230,7 +231,7 @@ def _count_ties(row, score, places, own):
     return count
 
 
-@njit(nogil=True, cache=True)
+@njit
 def _score_ranks(ranks, out):
     ordered = np.sort(ranks)
     precisions, hits, first = 0.0, 0, 0
@@ -244,7 +245,7 @@ def _score_ranks(ranks, out):
     out[1] = 1.0 / first if first else 0.0
 
 
-@njit(nogil=True, cache=True)
+@njit
 def list_distances(lists, features, out):
     """Mean of 1 - x . y over the pairs of each list; rows of `features` have length 1 or 0.
 

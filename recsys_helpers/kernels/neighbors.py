@@ -21,11 +21,11 @@ directions, and whatever the number of threads.
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.extending import intrinsic
 
-LANES = 16  # rows per group: one AVX-512 register of float32; narrower machines split it
+from .compiling import njit
+from .heap import finish, offer
+from .vectors import LANES, add_lanes
+
 TILE = 256  # columns whose lanes are laid out at a time
 CHUNK = 64  # accumulators are searched and cleared in chunks that were touched
 
@@ -33,48 +33,12 @@ CHUNK = 64  # accumulators are searched and cleared in chunks that were touched
 DOT, DOT_COUNT, CO_COSINE, CO_PEARSON = 1, 2, 4, 6
 
 _NO_VARIANCE = 1e-12  # share of the sum of squares; a smaller variance is rounding, the ratings were equal
-_NO_DEVIATION = 1e-6  # stars; the rounding of float32 ratings and of means of them
-
-
-@intrinsic
-def _add_lanes(typingctx, out, at, values, start, factor):
-    """out[at : at + LANES] += factor * values[start : start + LANES], as one vector.
-
-    Written as vector instructions because the compiler cannot do it by itself: it has to
-    assume that out and values overlap.
-    """
-    if not (isinstance(out, types.Array) and out == values and out.ndim == 1):
-        return None
-    signature = types.void(out, types.uintp, values, types.uintp, out.dtype)
-
-    def codegen(context, builder, sig, args):
-        scalar = context.get_value_type(sig.args[0].dtype)
-        vector = ir.VectorType(scalar, LANES)
-        align = sig.args[0].dtype.bitwidth // 8
-
-        def pointer(position, offset):
-            data = context.make_array(sig.args[position])(context, builder, args[position]).data
-            return builder.bitcast(builder.gep(data, [args[offset]]), vector.as_pointer())
-
-        target = pointer(0, 1)
-        total = builder.load(target, align=align)
-        term = builder.load(pointer(2, 3), align=align)
-        undefined = ir.Constant(vector, ir.Undefined)
-        zero = ir.Constant(ir.IntType(32), 0)
-        spread = builder.insert_element(undefined, args[4], zero)
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-        spread = builder.shuffle_vector(spread, undefined, lanes)
-        total = builder.fadd(total, builder.fmul(spread, term))
-        builder.store(total, target, align=align)
-        return context.get_dummy_value()
-
-    return signature, codegen
 
 
 # ---- before the start -----------------------------------------------------------
 
 
-@njit(nogil=True, cache=True)
+@njit
 def count_steps(order, row_indptr, row_indices, column_indptr):
     """The work of each group of LANES rows.
 
@@ -110,29 +74,29 @@ def count_steps(order, row_indptr, row_indices, column_indptr):
     return single, grouped
 
 
-@njit(nogil=True, cache=True)
+@njit
 def relabel(indices, label, out):
     """out[t] = label[indices[t]]."""
     for t in range(len(indices)):
         out[t] = label[indices[t]]
 
 
-@njit(nogil=True, cache=True)
-def deviations(indptr, indices, values, outer_offset, inner_offset, inner_scale, out):
+@njit
+def deviations(indptr, indices, values, outer_offset, inner_offset, inner_scale, least, out):
     """out = (value - (outer_offset + inner_offset)) / inner_scale for each entry of a CSR matrix.
 
-    The outer index is the row of the matrix, the inner one its column. What is below
-    `_NO_DEVIATION` is rounding in the offsets and becomes 0, so that a constant row has no
-    direction at all rather than a random one.
+    The outer index is the row of the matrix, the inner one its column. What is not
+    above `least` is rounding in the offsets and becomes 0, so that a constant row has no direction at
+    all rather than a random one.
     """
     for outer in range(len(indptr) - 1):
         for t in range(indptr[outer], indptr[outer + 1]):
             inner = indices[t]
             deviation = values[t] - (outer_offset[outer] + inner_offset[inner])
-            out[t] = deviation / inner_scale[inner] if abs(deviation) > _NO_DEVIATION else 0.0
+            out[t] = deviation / inner_scale[inner] if abs(deviation) > least else 0.0
 
 
-@njit(nogil=True, cache=True)
+@njit
 def inverse_norms(indptr, values, order):
     """1 / (Euclidean norm) of the CSR rows in the given order, 0 for a row of zeros."""
     out = np.zeros(len(order))
@@ -179,64 +143,10 @@ def _similarity(sums, at, kind, norm, shrink, min_support):
     return np.float32(min(1.0, max(-1.0, value)) * (count / (count + shrink)))
 
 
-# ---- the K best of a row: a heap with the worst on top ---------------------------
-
-
-@njit(inline="always")
-def _worse(value, code, other_value, other_code):
-    return value < other_value or (value == other_value and code > other_code)
-
-
-@njit(cache=True)
-def _sift_down(values, codes, at, size):
-    value, code = values[at], codes[at]
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and _worse(values[child + 1], codes[child + 1], values[child], codes[child]):
-            child += 1
-        if not _worse(values[child], codes[child], value, code):
-            break
-        values[at], codes[at] = values[child], codes[child]
-        at = child
-    values[at], codes[at] = value, code
-
-
-@njit(cache=True)
-def _offer(values, codes, size, value, code):
-    """Put a candidate into the heap; returns the new size."""
-    if size < len(values):
-        at = size
-        while at > 0:
-            parent = (at - 1) // 2
-            if not _worse(value, code, values[parent], codes[parent]):
-                break
-            values[at], codes[at] = values[parent], codes[parent]
-            at = parent
-        values[at], codes[at] = value, code
-        return size + 1
-    if _worse(values[0], codes[0], value, code):
-        values[0], codes[0] = value, code
-        _sift_down(values, codes, 0, size)
-    return size
-
-
-@njit(cache=True)
-def _finish(values, codes, size):
-    """Best first, by sorting the heap in place; empty places hold 0 and -1."""
-    for last in range(size - 1, 0, -1):
-        values[0], values[last] = values[last], values[0]
-        codes[0], codes[last] = codes[last], codes[0]
-        _sift_down(values, codes, 0, last)
-    values[size:] = 0.0
-    codes[size:] = -1
-
-
 # ---- a group of rows ----------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit
 def _accumulate(
     rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values, sums, used, tile
 ):
@@ -280,25 +190,25 @@ def _accumulate(
                 for s in range(start, end):
                     other = np.uintp(labels[s])
                     used[other // np.uintp(CHUNK)] = True
-                    _add_lanes(sums, other * np.uintp(LANES), tile, x, number(column_values[s]))
+                    add_lanes(sums, other * np.uintp(LANES), tile, x, number(column_values[s]))
                 tile[x : x + width] = 0
                 continue
             for s in range(start, end):
                 other, y = np.uintp(labels[s]), number(column_values[s])
                 used[other // np.uintp(CHUNK)] = True
                 at = other * np.uintp(kind * LANES)
-                _add_lanes(sums, at, tile, x, y)
-                _add_lanes(sums, at + np.uintp(LANES), tile, ones, one)
+                add_lanes(sums, at, tile, x, y)
+                add_lanes(sums, at + np.uintp(LANES), tile, ones, one)
                 if kind > DOT_COUNT:
-                    _add_lanes(sums, at + np.uintp(2 * LANES), tile, squares, one)
-                    _add_lanes(sums, at + np.uintp(3 * LANES), tile, ones, y * y)
+                    add_lanes(sums, at + np.uintp(2 * LANES), tile, squares, one)
+                    add_lanes(sums, at + np.uintp(3 * LANES), tile, ones, y * y)
                 if kind > CO_COSINE:
-                    _add_lanes(sums, at + np.uintp(4 * LANES), tile, x, one)
-                    _add_lanes(sums, at + np.uintp(5 * LANES), tile, ones, y)
+                    add_lanes(sums, at + np.uintp(4 * LANES), tile, x, one)
+                    add_lanes(sums, at + np.uintp(5 * LANES), tile, ones, y)
             tile[x : x + width] = 0
 
 
-@njit(cache=True)
+@njit
 def _select(first, rows, kind, order, norms, shrink, min_support, floor, sums, used, out_codes, out_values):
     """Keep the best of the sums of each row, and set the sums back to zero."""
     n = len(order)
@@ -326,19 +236,17 @@ def _select(first, rows, kind, order, norms, shrink, min_support, floor, sums, u
                     if other == first + lane:
                         continue
                     norm_product = norms[other] * norms[first + lane]
-                    value = _similarity(
-                        sums, start + np.uintp(lane), kind, norm_product, shrink, min_support
-                    )
+                    value = _similarity(sums, start + np.uintp(lane), kind, norm_product, shrink, min_support)
                     if value > floor and value >= bar[lane]:
                         row = rows[lane]
-                        size[lane] = _offer(out_values[row], out_codes[row], size[lane], value, order[other])
+                        size[lane] = offer(out_values[row], out_codes[row], size[lane], value, order[other])
                         if size[lane] == out_values.shape[1]:
                             bar[lane] = out_values[row, 0]
                             bound[lane] = _bound(bar[lane], norms[first + lane])
             for at in range(np.uintp(kind * LANES)):
                 sums[start + at] = 0
     for lane in range(len(rows)):
-        _finish(out_values[rows[lane]], out_codes[rows[lane]], size[lane])
+        finish(out_values[rows[lane]], out_codes[rows[lane]], size[lane])
 
 
 @njit(inline="always")
@@ -346,9 +254,9 @@ def _bound(similarity, norm):
     return np.float32(similarity / norm * (1.0 - 1e-6)) if norm > 0 else np.float32(np.inf)
 
 
-@njit(parallel=True, nogil=True)
+@njit
 def graph(
-    first_group, last_group, n_threads, kind, order,
+    first_group, last_group, kind, order,
     row_indptr, row_indices, row_values, column_indptr, labels, column_values,
     norms, shrink, min_support, floor, zero, out_codes, out_values,
 ):  # fmt: skip
@@ -356,8 +264,8 @@ def graph(
 
     Parameters
     ----------
-    n_threads : int
-        Groups are dealt out to this many threads like cards; the result does not depend on it.
+    first_group, last_group : int
+        The groups of this call; groups are independent, and calls may run side by side.
     kind : int
         Number of sums: DOT, DOT_COUNT, CO_COSINE or CO_PEARSON.
     order : ndarray of int32, shape (n,)
@@ -378,24 +286,22 @@ def graph(
 
     Notes
     -----
-    Memory: for each thread kind x LANES numbers a row; no copy of the ratings.
+    Memory: kind x LANES numbers a row; no copy of the ratings.
     """
     n = len(order)
-    for thread in prange(n_threads):
-        sums = np.full(n * kind * LANES, zero)
-        tile = np.full(TILE * 3 * LANES, zero)
-        used = np.zeros((n + CHUNK - 1) // CHUNK, np.bool_)
-        for g in range(first_group + thread, last_group, n_threads):
-            first = g * LANES
-            rows = order[first : min(first + LANES, n)]
-            _accumulate(
-                rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values,
-                sums, used, tile,
-            )  # fmt: skip
-            _select(
-                first, rows, kind, order, norms, shrink, min_support, floor, sums, used,
-                out_codes, out_values,
-            )  # fmt: skip
+    sums = np.full(n * kind * LANES, zero)
+    tile = np.full(TILE * 3 * LANES, zero)
+    used = np.zeros((n + CHUNK - 1) // CHUNK, np.bool_)
+    for g in range(first_group, last_group):
+        first = g * LANES
+        rows = order[first : min(first + LANES, n)]
+        _accumulate(
+            rows, kind, row_indptr, row_indices, row_values, column_indptr, labels, column_values,
+            sums, used, tile,
+        )  # fmt: skip
+        _select(
+            first, rows, kind, order, norms, shrink, min_support, floor, sums, used, out_codes, out_values
+        )
 
 
 # ---- predictions ------------------------------------------------------------------
@@ -417,9 +323,9 @@ def _weighted_mean(codes, values, dense, n_neighbors):
     return (top / bottom if found else 0.0), found
 
 
-@njit(parallel=True, nogil=True)
+@njit
 def predict(
-    columns, starts, pairs, rows, n_threads, column_indptr, column_indices, deviations,
+    first, stop, columns, starts, pairs, rows, column_indptr, column_indices, deviations,
     codes, values, n_neighbors, out, out_used,
 ):  # fmt: skip
     r"""Weighted mean deviation of the nearest neighbors of a row among the rows of a column.
@@ -428,6 +334,8 @@ def predict(
 
     Parameters
     ----------
+    first, stop : int
+        The blocks of this call; calls may run side by side.
     columns, starts : ndarray of int, shape (n_blocks,) and (n_blocks + 1,)
         The pairs of column columns[b] are pairs[starts[b] : starts[b + 1]].
     pairs : ndarray of int, shape (n_pairs,)
@@ -445,25 +353,21 @@ def predict(
 
     Notes
     -----
-    At most K look-ups a pair, after laying out each column once. Memory: n float32 per thread.
+    At most K look-ups a pair, after laying out each column once. Memory: n float32.
     """
-    n = len(codes)
-    for thread in prange(n_threads):
-        dense = np.full(n, np.nan, np.float32)
-        for b in range(thread, len(columns), n_threads):
-            start, end = column_indptr[columns[b]], column_indptr[columns[b] + 1]
-            for t in range(start, end):
-                dense[column_indices[t]] = deviations[t]
-            for p in range(starts[b], starts[b + 1]):
-                row = rows[pairs[p]]
-                out[pairs[p]], out_used[pairs[p]] = _weighted_mean(
-                    codes[row], values[row], dense, n_neighbors
-                )
-            for t in range(start, end):
-                dense[column_indices[t]] = np.nan
+    dense = np.full(len(codes), np.nan, np.float32)
+    for b in range(first, stop):
+        start, end = column_indptr[columns[b]], column_indptr[columns[b] + 1]
+        for t in range(start, end):
+            dense[column_indices[t]] = deviations[t]
+        for p in range(starts[b], starts[b + 1]):
+            row = rows[pairs[p]]
+            out[pairs[p]], out_used[pairs[p]] = _weighted_mean(codes[row], values[row], dense, n_neighbors)
+        for t in range(start, end):
+            dense[column_indices[t]] = np.nan
 
 
-@njit(nogil=True, cache=True)
+@njit
 def predict_for(own, deviations, codes, values, n_neighbors, out, out_used):
     """The same for every row and one new column, serially, so that several threads of a server may call it.
 

@@ -14,10 +14,11 @@ sum. Rows are independent of one another.
 """
 
 import numpy as np
-from numba import njit
+
+from .compiling import REORDER, njit
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=REORDER)
 def descend_rows(first, stop, indptr, indices, values, factors, reg, out):
     """Visit each coordinate of rows first to stop once; changes `out`.
 

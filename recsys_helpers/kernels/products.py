@@ -10,43 +10,12 @@ number of threads.
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
 
-from .als import _loop, _unpack
-
-
-def _make_sum(width):
-    @intrinsic
-    def row_sum(typingctx, data, indices, first, stop, x, x0, ld, out, out0):
-        """out[out0:] = sum of data[t] * x[x0 + indices[t] * ld:], `width` vectors of it."""
-
-        def codegen(context, builder, signature, args):
-            v, values = _unpack(context, builder, signature, args)
-            data, indices, first, stop, x, x0, ld, out, out0 = values
-            add, mul, i64 = builder.add, builder.mul, first.type
-
-            def step(t, sums):
-                at = add(first, t)
-                row = builder.sext(builder.load(builder.gep(indices, [at])), i64)
-                base = add(x0, mul(row, ld))
-                left = v.splat_load(data, at)
-                return [v.fma(left, v.load(x, add(base, i64(j * v.w))), sums[j]) for j in range(width)]
-
-            sums = _loop(builder, builder.sub(stop, first), [v.zero] * width, step)
-            for j, total in enumerate(sums):
-                v.store(total, out, add(out0, i64(j * v.w)))
-            return context.get_dummy_value()
-
-        return types.void(data, indices, first, stop, x, x0, ld, out, out0), codegen
-
-    return row_sum
+from .compiling import njit
+from .vectors import row_sum1, row_sum2, row_sum4
 
 
-_sum4, _sum2, _sum1 = _make_sum(4), _make_sum(2), _make_sum(1)
-
-
-@njit(cache=True, nogil=True)
+@njit
 def multiply_rows(first, stop, indptr, indices, data, x, lanes, out):
     """out[first:stop] = (sparse @ x)[first:stop].
 
@@ -69,9 +38,9 @@ def multiply_rows(first, stop, indptr, indices, data, x, lanes, out):
         for row in range(first, stop):
             start, end = np.int64(indptr[row]), np.int64(indptr[row + 1])
             if width == 4:
-                _sum4(data, indices, start, end, x, part, ld, out, row * ld + part)
+                row_sum4(data, indices, start, end, x, part, ld, out, row * ld + part)
             elif width == 2:
-                _sum2(data, indices, start, end, x, part, ld, out, row * ld + part)
+                row_sum2(data, indices, start, end, x, part, ld, out, row * ld + part)
             else:
-                _sum1(data, indices, start, end, x, part, ld, out, row * ld + part)
+                row_sum1(data, indices, start, end, x, part, ld, out, row * ld + part)
         part += width * lanes

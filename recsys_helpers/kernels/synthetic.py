@@ -1,7 +1,8 @@
-"""Draw who rates what, and how many stars, for `datasets.synthetic_ratings`."""
+"""Draw a table at random: which cells of it are filled, and with what."""
 
 import numpy as np
-from numba import njit
+
+from .compiling import njit
 
 # Constants of SplitMix64 (Steele, Lea and Flood 2014): one 64-bit state, the same stream on every machine.
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -10,7 +11,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
 
 
-@njit(cache=True)
+@njit
 def _uniform(state):
     """Next number in (0, 1]; never 0, so that its logarithm is finite."""
     state[0] += _GAMMA
@@ -21,14 +22,14 @@ def _uniform(state):
     return (np.float64(z >> _S11) + 1.0) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
+@njit
 def _normal(state):
     """Standard normal by Box and Muller (1958); the second of the pair is not used."""
     radius = np.sqrt(-2.0 * np.log(_uniform(state)))
     return radius * np.cos(2.0 * np.pi * _uniform(state))
 
 
-@njit(cache=True)
+@njit
 def draw_items(indptr, weights, cumulative, seed, out):
     """Fill out[indptr[u]:indptr[u + 1]] with distinct item codes of user u, ascending.
 
@@ -70,8 +71,8 @@ def draw_items(indptr, weights, cumulative, seed, out):
         out[indptr[u] : indptr[u + 1]].sort()
 
 
-@njit(cache=True)
-def draw_stars(
+@njit
+def draw_values(
     indptr,
     items,
     mean,
@@ -80,15 +81,22 @@ def draw_stars(
     user_factors,
     item_factors,
     noise,
+    low,
+    high,
+    step,
     start,
     span,
     end,
     seed,
     users,
-    stars,
+    values,
     stamps,
 ):
-    """Fill users, stars and stamps, one entry a rating: mean + biases + factors + noise, to half stars."""
+    """Fill users, values and stamps, one entry a cell.
+
+    A value is mean + biases + factors + noise, rounded to a multiple of `step` and kept within low and high;
+    a stamp lies an exponential time of mean span[u] after start[u], and not after `end`.
+    """
     state = np.full(1, seed, dtype=np.uint64)
     n_factors = user_factors.shape[1]
     for u in range(len(indptr) - 1):
@@ -99,5 +107,5 @@ def draw_stars(
                 x += user_factors[u, f] * item_factors[i, f]
             x += noise * _normal(state)
             users[at] = u
-            stars[at] = min(max(np.round(2.0 * x) / 2.0, 0.5), 5.0)
+            values[at] = min(max(np.round(x / step) * step, low), high)
             stamps[at] = min(start[u] + np.int64(-np.log(_uniform(state)) * span[u]), end)

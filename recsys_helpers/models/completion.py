@@ -23,7 +23,7 @@ from ..checks import (
     seed,
     whole,
 )  # fmt: skip
-from ..kernels.als import score_pairs
+from ..kernels.factors import score_pairs
 from .documented import documented
 from .factors import FactorModel, _read_only, _solve
 from .nuclear import Certificate, Completion, Problem, only_biases, solve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.als import score_pairs
+from ..kernels.factors import score_pairs
 from .base import Recommender
 
 

@@ -6,20 +6,22 @@ import time
 
 import numpy as np
 import pandas as pd
-from numba import get_num_threads
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from tqdm import tqdm
 
 from ..checks import check_positive_int, choice, flag, number, whole
 from ..kernels import neighbors as kernels
+from ..kernels import spans
 from .base import Recommender, sorted_reasons
 from .baselines import BiasModel
 
 SIMILARITIES = ("cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline")
 CENTERS = ("none", "mean", "zscore", "baseline")
 
-_LONG_WORK = 1_000_000_000  # steps; beyond it the graph is built in parts, with a progress bar
+_LONG_WORK = 1_000_000_000  # steps; beyond it a progress bar is shown
+_PIECE = 20_000_000  # steps of one piece of work for a thread
+_NO_DEVIATION = 1e-6  # stars; the rounding of float32 ratings and of means of them
 
 
 def _bias_model(name, value):
@@ -126,20 +128,22 @@ class _Neighborhood(Recommender):
         size = max(1, min(self.graph_size, n - 1))
         codes, values = np.empty((n, size), np.int32), np.empty((n, size), np.float32)
         _, steps = kernels.count_steps(order, rows.indptr, rows.indices, columns.indptr)
-        bounds = _parts(steps * kind, get_num_threads())
         bar = tqdm(
             total=int(steps.sum()), desc=type(self).__name__, unit="step", unit_scale=True,
-            disable=not self.verbose or len(bounds) == 2, leave=False,
+            disable=not self.verbose or steps.sum() * kind < _LONG_WORK, leave=False,
         )  # fmt: skip
+
+        def work(first, last):
+            kernels.graph(
+                first, last, kind, order,
+                rows.indptr, rows.indices, row_values, columns.indptr, labels, column_values,
+                norms, float(self.shrink), int(self.min_support), np.float32(self.min_similarity), zero,
+                codes, values,
+            )  # fmt: skip
+
         with bar:
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-                kernels.graph(
-                    first, last, get_num_threads(), kind, order,
-                    rows.indptr, rows.indices, row_values, columns.indptr, labels, column_values,
-                    norms, float(self.shrink), int(self.min_support), np.float32(self.min_similarity), zero,
-                    codes, values,
-                )  # fmt: skip
-                bar.update(int(steps[first:last].sum()))
+            bounds = spans.cut(steps * float(kind), _PIECE)
+            spans.run(work, bounds, done=lambda first, last: bar.update(int(steps[first:last].sum())))
         return codes, values
 
     def _center(self, how, rows, columns):
@@ -178,14 +182,18 @@ class _Neighborhood(Recommender):
         _, columns = self._sides(self.train_)
         pairs = np.argsort(column_codes, kind="stable")
         ordered = column_codes[pairs]
-        first = np.flatnonzero(np.diff(ordered, prepend=-1))
-        starts = np.append(first, len(ordered))
+        first_of = np.flatnonzero(np.diff(ordered, prepend=-1))
+        starts = np.append(first_of, len(ordered))
         mean, used = np.empty(len(pairs)), np.empty(len(pairs), np.int32)
-        kernels.predict(
-            ordered[first], starts, pairs, row_codes, get_num_threads(),
-            columns.indptr, columns.indices, self._deviations,
-            self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used,
-        )  # fmt: skip
+
+        def work(first, stop):
+            kernels.predict(
+                first, stop, ordered[first_of], starts, pairs, row_codes,
+                columns.indptr, columns.indices, self._deviations,
+                self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used,
+            )  # fmt: skip
+
+        spans.run(work, spans.cut(np.diff(starts) * float(self.neighbors_.shape[1]), _PIECE))
         return mean, used
 
     # ---- look inside ------------------------------------------------------------
@@ -494,15 +502,14 @@ def _deviations(matrix, outer_offset, inner_offset, inner_scale=None):
     if inner_scale is None:
         inner_scale = np.ones(matrix.shape[1])
     kernels.deviations(
-        matrix.indptr, matrix.indices, matrix.data, outer_offset, inner_offset, inner_scale, out
+        matrix.indptr,
+        matrix.indices,
+        matrix.data,
+        outer_offset,
+        inner_offset,
+        inner_scale,
+        _NO_DEVIATION,
+        out,
     )
     out.flags.writeable = False  # like the ratings themselves, so that one compiled kernel takes both
     return out
-
-
-def _parts(work, n_threads):
-    """Bounds of consecutive groups with about equal work, each with several groups per thread."""
-    n_parts = int(min(100, work.sum() // _LONG_WORK + 1, len(work) // (4 * n_threads) + 1))
-    done = np.cumsum(work)
-    inner = np.searchsorted(done, done[-1] * np.arange(1, n_parts) / n_parts)
-    return np.unique(np.concatenate([[0], inner, [len(work)]]))

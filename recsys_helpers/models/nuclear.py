@@ -23,9 +23,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..kernels import completion as kernels
-from ..kernels.als import lanes
 from ..kernels.products import multiply_rows
-from ..linalg import in_whole_vectors
+from ..kernels.vectors import in_whole_vectors, lanes
 
 # Multiply-adds in one piece of work for a thread; fixed, so that sums do not depend on the threads.
 CHUNK_WORK = 4e6

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..checks import choice, flag, number, optional, seed, whole
-from ..kernels.als import lanes
-from ..kernels.sgd import sgd_epoch, squared_error, svdpp_epoch
+from ..kernels.svd import sgd_epoch, squared_error, svdpp_epoch
+from ..kernels.vectors import lanes, padded
 from ..linalg import SparsePlusLowRank, truncated_svd
 from .baselines import BiasModel
 from .documented import documented
@@ -382,7 +382,7 @@ class FunkSVD(FactorModel):
                 factors *= np.dtype(self.dtype).type(self.init_scale)
             else:
                 factors = self._checked_start(name, start[side], size)
-            state += [_padded(factors, self.dtype), np.zeros(size, self.dtype)]
+            state += [padded(factors, self.dtype), np.zeros(size, self.dtype)]
         return state
 
     def _checked_start(self, name, factors, size):
@@ -473,7 +473,7 @@ class SVDpp(FunkSVD):
     -----
     Ratings are visited user by user. Taken literally, each rating of a user moves the y of all
     the user's films. Here the user's sum is carried along from rating to rating, and the y are
-    moved once, after the user's last rating (see `kernels.sgd`). Both give the same numbers, but
+    moved once, after the user's last rating (see `kernels.svd`). Both give the same numbers, but
     for rounding: the ratings of one user move all these y in the same direction, and no other
     user looks at them in between. An epoch costs about 10 nnz k operations in place of one term
     for each pair of ratings of the same user.
@@ -534,14 +534,14 @@ class SVDpp(FunkSVD):
         implicit = np.zeros((ratings.n_items, self.n_factors), self.dtype)
         if start is not None and len(start) > 2:
             implicit = self._checked_start("implicit", start[2], ratings.n_items)
-        return [*state, _padded(implicit, self.dtype)]
+        return [*state, padded(implicit, self.dtype)]
 
     def _visits(self, ratings, rng):
         return _by_shuffled_user(ratings.by_user, rng)
 
     def _epoch(self, visits, state, rate):
         number = np.dtype(self.dtype).type
-        work = _padded(np.zeros((2, self.n_factors)), self.dtype)
+        work = padded(np.zeros((2, self.n_factors)), self.dtype)
         return svdpp_epoch(
             *visits, self._seen.indptr, self._seen.indices, number(self.mean_), *state, number(rate),
             number(self.reg), number(self.bias_reg), lanes(self.dtype), work,
@@ -556,7 +556,7 @@ class SVDpp(FunkSVD):
 
     def _objective(self, ratings, state):
         p, user_bias, q, item_bias, implicit = state
-        x = _padded(p + self._implicit_sum(implicit), self.dtype)
+        x = padded(p + self._implicit_sum(implicit), self.dtype)
         squared = squared_error(
             ratings.user_codes, ratings.item_codes, ratings.values, self.mean_, x, user_bias, q, item_bias,
             lanes(self.dtype),
@@ -585,15 +585,3 @@ def _by_shuffled_user(matrix, rng):
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     source = np.repeat(matrix.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
     return rows, indptr, np.take(matrix.indices, source), np.take(matrix.data, source)
-
-
-def _padded(factors, dtype):
-    """A copy with zero columns up to whole vectors, its rows on boundaries of cache lines."""
-    width = lanes(dtype)
-    ld = max(1, -(-factors.shape[1] // width)) * width
-    size = factors.shape[0] * ld
-    room = np.zeros(size + 64 // np.dtype(dtype).itemsize, dtype)
-    first = (-room.ctypes.data % 64) // room.itemsize
-    out = room[first : first + size].reshape(-1, ld)
-    out[:, : factors.shape[1]] = factors
-    return out

@@ -29,81 +29,15 @@ falls from the sum of squared numbers of ratings to the number of ratings.
 """
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
 
-from .als import _loop, _prefetch, _unpack
+from .compiling import njit
+from .vectors import dot, prefetch, scale_add, step_both
 
 # How many ratings early the rows of factors are asked for.
 AHEAD = 6
 
 
-@intrinsic
-def _dot(typingctx, x, x0, y, y0, n_vectors):
-    """Sum of x[x0:] * y[y0:] over whole vectors, in float64 or the arrays' type."""
-
-    def codegen(context, builder, signature, args):
-        v, (x, x0, y, y0, n_vectors) = _unpack(context, builder, signature, args)
-
-        def part(j, sums):
-            shift = builder.mul(j, x0.type(v.w))
-            left, right = v.load(x, builder.add(x0, shift)), v.load(y, builder.add(y0, shift))
-            return [v.fma(left, right, sums[0])]
-
-        total = _loop(builder, n_vectors, [v.zero], part)[0]
-        half = v.w // 2
-        while half:
-            folded = v.shuffle(total, total, [(i + half) % v.w for i in range(v.w)])
-            total, half = builder.fadd(total, folded), half // 2
-        return builder.extract_element(total, v.i32(0))
-
-    return x.dtype(x, x0, y, y0, n_vectors), codegen
-
-
-@intrinsic
-def _step(typingctx, x, x0, y, y0, n_vectors, keep, x_step, y_step):
-    """x, y = keep x + x_step y, keep y + y_step x for whole vectors of two rows."""
-
-    def codegen(context, builder, signature, args):
-        v, (x, x0, y, y0, n_vectors, keep, x_step, y_step) = _unpack(context, builder, signature, args)
-        keep, x_step, y_step = v.splat(keep), v.splat(x_step), v.splat(y_step)
-
-        def part(j, _):
-            shift = builder.mul(j, x0.type(v.w))
-            at_x, at_y = builder.add(x0, shift), builder.add(y0, shift)
-            left, right = v.load(x, at_x), v.load(y, at_y)
-            v.store(v.fma(x_step, right, builder.fmul(keep, left)), x, at_x)
-            v.store(v.fma(y_step, left, builder.fmul(keep, right)), y, at_y)
-            return []
-
-        _loop(builder, n_vectors, [], part)
-        return context.get_dummy_value()
-
-    return types.void(x, x0, y, y0, n_vectors, keep, x_step, y_step), codegen
-
-
-@intrinsic
-def _add(typingctx, x, x0, y, y0, n_vectors, keep, step):
-    """x = keep x + step y for whole vectors."""
-
-    def codegen(context, builder, signature, args):
-        v, (x, x0, y, y0, n_vectors, keep, step) = _unpack(context, builder, signature, args)
-        keep, step = v.splat(keep), v.splat(step)
-
-        def part(j, _):
-            shift = builder.mul(j, x0.type(v.w))
-            at = builder.add(x0, shift)
-            moved = v.fma(step, v.load(y, builder.add(y0, shift)), builder.fmul(keep, v.load(x, at)))
-            v.store(moved, x, at)
-            return []
-
-        _loop(builder, n_vectors, [], part)
-        return context.get_dummy_value()
-
-    return types.void(x, x0, y, y0, n_vectors, keep, step), codegen
-
-
-@njit(cache=True, nogil=True)
+@njit
 def sgd_epoch(
     users, items, values, mean, user_factors, user_bias, item_factors, item_bias, rate, reg, bias_reg, lanes
 ):  # fmt: skip
@@ -133,36 +67,36 @@ def sgd_epoch(
     last, total = len(values) - 1, 0.0
     for t in range(len(values)):
         soon = min(t + AHEAD, last)
-        _prefetch(user_factors, np.int64(users[soon]) * ld, ld)
-        _prefetch(item_factors, np.int64(items[soon]) * ld, ld)
+        prefetch(user_factors, np.int64(users[soon]) * ld, ld)
+        prefetch(item_factors, np.int64(items[soon]) * ld, ld)
         u, i = np.int64(np.uint32(users[t])), np.int64(np.uint32(items[t]))
         error = values[t] - mean - user_bias[u] - item_bias[i]
-        error -= _dot(user_factors, u * ld, item_factors, i * ld, n_vectors)
+        error -= dot(user_factors, u * ld, item_factors, i * ld, n_vectors)
         step = rate * error
         user_bias[u] = keep_bias * user_bias[u] + step
         item_bias[i] = keep_bias * item_bias[i] + step
-        _step(user_factors, u * ld, item_factors, i * ld, n_vectors, keep, step, step)
+        step_both(user_factors, u * ld, item_factors, i * ld, n_vectors, keep, step, step)
         total += np.float64(error) * np.float64(error)
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit
 def squared_error(users, items, values, mean, user_factors, user_bias, item_factors, item_bias, lanes):
     """Sum of squared errors, in float64; arguments as in `sgd_epoch`."""
     ld = user_factors.shape[1]
     last, total = len(values) - 1, 0.0
     for t in range(len(values)):
         soon = min(t + AHEAD, last)
-        _prefetch(user_factors, np.int64(users[soon]) * ld, ld)
-        _prefetch(item_factors, np.int64(items[soon]) * ld, ld)
+        prefetch(user_factors, np.int64(users[soon]) * ld, ld)
+        prefetch(item_factors, np.int64(items[soon]) * ld, ld)
         u, i = np.int64(users[t]), np.int64(items[t])
         error = np.float64(values[t]) - mean - user_bias[u] - item_bias[i]
-        error -= _dot(user_factors, u * ld, item_factors, i * ld, ld // lanes)
+        error -= dot(user_factors, u * ld, item_factors, i * ld, ld // lanes)
         total += error * error
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit
 def svdpp_epoch(
     rows, indptr, items, values, seen_indptr, seen, mean, user_factors, user_bias, item_factors, item_bias,
     implicit, rate, reg, bias_reg, lanes, work,
@@ -197,28 +131,28 @@ def svdpp_epoch(
         start, end = seen_indptr[u], seen_indptr[u + 1]
         norm = one / np.sqrt(user_bias.dtype.type(max(end - start, 1)))
         # x = p_u + z_u in the first row of the scratch, and what it was in the second.
-        _add(work, 0, user_factors, u * ld, n_vectors, zero, one)
+        scale_add(work, 0, user_factors, u * ld, n_vectors, zero, one)
         for t in range(start, end):
-            _prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
-            _add(work, 0, implicit, np.int64(seen[t]) * ld, n_vectors, one, norm)
-        _add(work, ld, work, 0, n_vectors, zero, one)
+            prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
+            scale_add(work, 0, implicit, np.int64(seen[t]) * ld, n_vectors, one, norm)
+        scale_add(work, ld, work, 0, n_vectors, zero, one)
         parts = one + one if start < end else one
         bias = user_bias[u]
         for t in range(first, stop):
-            _prefetch(item_factors, np.int64(items[min(t + AHEAD, stop - 1)]) * ld, ld)
+            prefetch(item_factors, np.int64(items[min(t + AHEAD, stop - 1)]) * ld, ld)
             i = np.int64(np.uint32(items[t]))
-            error = values[t] - mean - bias - item_bias[i] - _dot(work, 0, item_factors, i * ld, n_vectors)
+            error = values[t] - mean - bias - item_bias[i] - dot(work, 0, item_factors, i * ld, n_vectors)
             step = rate * error
             bias = keep_bias * bias + step
             item_bias[i] = keep_bias * item_bias[i] + step
-            _step(work, 0, item_factors, i * ld, n_vectors, keep, parts * step, step)
+            step_both(work, 0, item_factors, i * ld, n_vectors, keep, parts * step, step)
             total += np.float64(error) * np.float64(error)
         user_bias[u] = bias
         # Each part's share of what the ratings have added.
         shrunk = user_bias.dtype.type(keep ** (stop - first))
-        _add(work, 0, work, ld, n_vectors, one / parts, -shrunk / parts)
-        _add(user_factors, u * ld, work, 0, n_vectors, shrunk, one)
+        scale_add(work, 0, work, ld, n_vectors, one / parts, -shrunk / parts)
+        scale_add(user_factors, u * ld, work, 0, n_vectors, shrunk, one)
         for t in range(start, end):
-            _prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
-            _add(implicit, np.int64(seen[t]) * ld, work, 0, n_vectors, shrunk, norm)
+            prefetch(implicit, np.int64(seen[min(t + AHEAD, end - 1)]) * ld, ld)
+            scale_add(implicit, np.int64(seen[t]) * ld, work, 0, n_vectors, shrunk, norm)
     return total
