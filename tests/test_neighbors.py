@@ -364,7 +364,7 @@ def test_scikit_learn_habits(medium):
         ({"shrink": np.nan}, "shrink: got nan"),
         ({"min_support": 0}, "min_support: got 0"),
         ({"min_similarity": -0.1}, "min_similarity: got -0.1"),
-        ({"min_similarity": 1.0}, "min_similarity: got 1.0; expected a number below 1"),
+        ({"min_similarity": 1.0}, "min_similarity: got 1.0; expected a finite number not below 0, below 1"),
         ({"min_neighbors": 41}, "min_neighbors: got 41; expected at most n_neighbors=40"),
         ({"graph_size": "all"}, "graph_size: got 'all'"),
     ],
