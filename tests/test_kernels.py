@@ -45,7 +45,8 @@ def small_package(tmp_path):
     shutil.copy(KERNELS / "compiling.py", package)
     (package / "helper.py").write_text("from .compiling import njit\n@njit\ndef help(x):\n    return x + 1\n")
     (package / "kernel.py").write_text(
-        "from .compiling import njit\nfrom .helper import help\n@njit\ndef kernel(x):\n    return 10 * help(x)\n"
+        "from .compiling import njit\nfrom .helper import help\n\n"
+        "@njit\ndef kernel(x):\n    return 10 * help(x)\n"
     )
     return package
 
