@@ -11,6 +11,8 @@ __version__ = "0.2.0"
 _HOME = {
     "Ratings": "data",
     "load_movielens": "data",
+    "load_ratings": "data",
+    "open_ratings": "data",
     "synthetic_ratings": "data",
     "BiasModel": "models",
     "BiasedALS": "models",

@@ -10,8 +10,10 @@ _HOME = {
     "download": "movielens",
     "load_100k_folds": "movielens",
     "load_movielens": "movielens",
+    "load_ratings": "tables",
+    "open_ratings": "tables",
     "synthetic_ratings": "movielens",
 }
-_MODULES = {name: name for name in ("movielens", "ratings", "splits")}
+_MODULES = {name: name for name in ("layouts", "movielens", "ratings", "splits", "tables")}
 
 __getattr__, __dir__, __all__ = lazily(__name__, globals(), _HOME, _MODULES)

@@ -133,6 +133,7 @@ class Ratings:
         users=None,
         name="ratings",
         origin=None,
+        notes=(),
     ):
         """Check a table of ratings and translate its ids to codes.
 
@@ -161,6 +162,8 @@ class Ratings:
         origin : tuple (str, str, int), optional
             How errors point at a row: what was read, the word for a row, and the number of the
             first; ``("ratings.csv", "line", 2)``. The default is ``(name, "row", 0)``.
+        notes : sequence of str
+            What the caller found by itself, to be told with the rest.
 
         Returns
         -------
@@ -187,7 +190,7 @@ class Ratings:
         if implicit and rating is None:
             del given["rating"]
         found = find_columns(names, given, ("user", "item"), label)
-        notes = [
+        notes = [*notes] + [
             f"{role} from column {column}" for role, column in found.items() if column != _CANONICAL[role]
         ]
         columns = {role: (get(column), f"{label}: column {column}", rows) for role, column in found.items()}
