@@ -304,7 +304,7 @@ class _Text:
                 )
         rows = [_fields(line, separator) for line in lines]
         if header is None:
-            header = set(columns) <= set(rows[0]) if columns else _is_header(rows)
+            header = bool(columns) and set(columns) <= set(rows[0]) or _is_header(rows)
         names = rows[0] if header else list(POSITIONS[: len(rows[0])])
         names += [f"column {at + 1}" for at in range(len(names), len(rows[0]))]
         sample = rows[1:] if header else rows
