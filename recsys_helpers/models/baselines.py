@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..checks import number, whole
+from ..kernels.baselines import solve_biases
 from .base import Recommender
+from .training import outside
 
 NOT_ALIKE = "it knows no taste, so no two items are more alike than others"
 
@@ -40,6 +43,66 @@ class GlobalMean(Recommender):
         return self._reasons(codes, values, np.zeros(len(codes)), self.mean_)
 
 
+class Biases(NamedTuple):
+    """What `ratings_biases` finds.
+
+    Attributes
+    ----------
+    mean : float
+    user_bias, item_bias : ndarray of float64
+    steps : int
+        Passes over the ratings.
+    change : float
+        What another alternating sweep would change the biases of the shorter side by, at most.
+    """
+
+    mean: float
+    user_bias: np.ndarray
+    item_bias: np.ndarray
+    steps: int
+    change: float
+
+
+def ratings_biases(ratings, user_penalty, item_penalty, *, mean=None, tol=None, max_steps=500):
+    r"""Mean and biases with the least :math:`\sum(r-\mu-b_u-b_i)^2 + \sum_u d_u b_u^2 + \sum_i d_i b_i^2`.
+
+    Parameters
+    ----------
+    ratings : Ratings
+    user_penalty, item_penalty : float or ndarray, shape (m,) and (n,)
+        d, not below 0: one for all, or one each.
+    mean : float, optional
+        Hold the mean at this value. It is free, and not penalized, by default.
+    tol : float, optional
+        See `Biases.change`; by default 1e-10 standard deviations of the ratings.
+    max_steps : int
+        Upper bound on passes.
+
+    Returns
+    -------
+    Biases
+    """
+    if tol is None:
+        tol = 1e-10 * float(ratings.values.std(dtype=np.float64))
+    free = mean is None
+    start = float(ratings.values.mean(dtype=np.float64)) if free else float(mean)
+    penalties = [
+        np.broadcast_to(np.asarray(penalty, np.float64), size).copy()
+        for penalty, size in ((user_penalty, ratings.n_users), (item_penalty, ratings.n_items))
+    ]
+    by_user = ratings.n_users >= ratings.n_items
+    matrix = ratings.by_user if by_user else ratings.by_item
+    if not by_user:
+        penalties.reverse()
+    mean, *biases, steps, change = solve_biases(
+        matrix.indptr, matrix.indices, matrix.data, matrix.shape[1], start, free, *penalties, float(tol),
+        int(max_steps),
+    )  # fmt: skip
+    if not by_user:
+        biases.reverse()
+    return Biases(mean, *biases, steps, change)
+
+
 class BiasModel(Recommender):
     r"""Predict :math:`\mu + b_u + b_i`: some users are generous, some films are liked.
 
@@ -59,9 +122,11 @@ class BiasModel(Recommender):
     user_damping, item_damping : float
         Number of prior ratings, not below 0.
     tol : float
-        The sweeps stop when no bias changes by more than this many stars.
+        The steps stop when another alternating sweep, which solves the biases of one side with those
+        of the other held, would change none of the shorter side by more than this many standard
+        deviations of the ratings.
     max_sweeps : int
-        Upper bound on sweeps; reaching it warns.
+        Upper bound on passes over the ratings; reaching it warns.
 
     Attributes
     ----------
@@ -70,14 +135,16 @@ class BiasModel(Recommender):
     user_bias_, item_bias_ : ndarray of float64, shape (m,) and (n,)
         In stars; 0 for users and items without training ratings.
     n_sweeps_ : int
-        Sweeps taken.
+        Passes taken.
 
     Notes
     -----
-    Each sweep solves all user biases with the item biases held, then the other
-    way round: alternating least squares in its smallest form. The objective is
-    strictly convex for positive damping, so the sweeps lead to its one minimum.
-    O(nnz) per sweep. An unknown user or item has bias 0.
+    For given item biases each user bias is a damped mean, so it can be eliminated (items where there
+    are more of them); conjugate gradients solve what is left, see `kernels.baselines`. O(nnz) a pass,
+    and about ten passes. The objective is strictly convex for positive damping and has one minimum.
+    Without any damping a constant can move from users to items in each connected part of the table;
+    then the mean of the biases of the shorter side, weighted by numbers of ratings, is 0 in each part.
+    An unknown user or item has bias 0. Ratings a r + b in place of r give predictions a p + b.
     """
 
     _parameters = {
@@ -85,42 +152,27 @@ class BiasModel(Recommender):
     }  # fmt: skip
     _without = {"similar_items": NOT_ALIKE}
 
-    def __init__(self, user_damping=5.0, item_damping=5.0, *, tol=1e-6, max_sweeps=500):
+    def __init__(self, user_damping=5.0, item_damping=5.0, *, tol=1e-8, max_sweeps=500):
         self.user_damping = user_damping
         self.item_damping = item_damping
         self.tol = tol
         self.max_sweeps = max_sweeps
 
     def _fit(self, ratings, validation):
-        user_damping, item_damping = self.user_damping, self.item_damping
-        tol, max_sweeps = self.tol, self.max_sweeps
-        users, items = ratings.user_codes, ratings.item_codes
-        mean = float(ratings.values.mean(dtype=np.float64))
-        deviation = ratings.values.astype(np.float64) - mean
-        # A row without ratings has a sum of 0; the tiny weight only keeps 0/0 out at zero damping.
-        user_weight = np.maximum(ratings.user_counts + user_damping, np.finfo(float).tiny)
-        item_weight = np.maximum(ratings.item_counts + item_damping, np.finfo(float).tiny)
-        user_bias = np.zeros(ratings.n_users)
-        item_bias = np.zeros(ratings.n_items)
-        for sweep in range(1, max_sweeps + 1):  # noqa: B007  Counted for n_sweeps_, below.
-            old_user, old_item = user_bias, item_bias
-            user_bias = (
-                np.bincount(users, deviation - item_bias[items], minlength=len(user_bias)) / user_weight
-            )
-            item_bias = (
-                np.bincount(items, deviation - user_bias[users], minlength=len(item_bias)) / item_weight
-            )
-            change = max(np.abs(user_bias - old_user).max(), np.abs(item_bias - old_item).max())
-            if change <= tol:
-                break
-        else:
+        self.mean_ = float(ratings.values.mean(dtype=np.float64))
+        tol = self.tol * float(ratings.values.std(dtype=np.float64))
+        found = ratings_biases(
+            ratings, self.user_damping, self.item_damping, mean=self.mean_, tol=tol, max_steps=self.max_sweeps
+        )
+        self.user_bias_, self.item_bias_, self.n_sweeps_ = found.user_bias, found.item_bias, found.steps
+        if found.steps == self.max_sweeps and found.change > tol:
             warnings.warn(
-                f"BiasModel stopped after max_sweeps={max_sweeps} with a last change of {change:.1e} "
-                f"stars, above tol={tol:.1e}; raise max_sweeps or the damping",
+                f"BiasModel stopped after max_sweeps={self.max_sweeps}, when another sweep would still "
+                f"change biases by {found.change:.1e} stars, more than tol={self.tol:.1e} allows; raise "
+                "max_sweeps or the damping",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=outside(),
             )
-        self.mean_, self.user_bias_, self.item_bias_, self.n_sweeps_ = mean, user_bias, item_bias, sweep
 
     def _predict_codes(self, users, items):
         user_bias = np.where(users >= 0, self.user_bias_[users], 0.0)

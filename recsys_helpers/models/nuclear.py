@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..kernels import completion as kernels
+from ..kernels.baselines import solve_biases
 from ..kernels.products import multiply_rows
 from ..kernels.vectors import in_whole_vectors, lanes
 
@@ -574,7 +575,7 @@ def _first(problem, spectrum, start, largest):
             b, c = start.user_bias, start.item_bias
         return _State(_balance(problem, start.user_factors, start.item_factors), mean, b, c)
     if problem.extra:
-        mean, b, c = only_biases(problem, 1e-6)
+        mean, b, c = only_biases(problem)
         mean -= problem.fixed_mean
     e = problem.y - mean - np.repeat(b, np.diff(problem.indptr)) - c[problem.indices]
     left, s, right = spectrum.leading(_spread(problem, e), problem.lam, largest)
@@ -746,12 +747,16 @@ def _threshold(x, core, lam, step):
     return left @ w[:, keep], values[keep], right @ zt[keep].T
 
 
-def only_biases(problem, reduction=1e-13):
+def only_biases(problem):
     """Mean and biases alone: the problem with X = 0, a ridge regression."""
     m, n = problem.shape
-    descent = Descent(
-        problem, np.zeros((m, 0)), np.zeros((n, 0)), 0.0, np.zeros(m), np.zeros(n), np.dtype(np.float64)
-    )
-    descent.run(500, reduction)
-    _, _, b, c = descent.factors()
-    return descent.mean + problem.fixed_mean, b, c
+    if m >= n:
+        sides = problem.indptr, problem.indices, problem.y, n
+    else:
+        sides = problem.t_indptr, problem.t_indices, problem.y[problem.turn], m
+    penalties = (np.full(size, float(problem.bias_reg)) for size in (max(m, n), min(m, n)))
+    start, tol = (float(problem.y.mean()) if problem.free_mean else 0.0), 1e-12 * float(problem.y.std())
+    mean, *biases, _, _ = solve_biases(*sides, start, problem.free_mean, *penalties, tol, 500)
+    if m < n:
+        biases.reverse()
+    return mean + problem.fixed_mean, *biases
