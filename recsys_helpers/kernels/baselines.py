@@ -102,7 +102,7 @@ def solve_biases(
         ratio = new / old if steps else 0.0
         for j in range(n + 1):
             p[j] = inverse[j] * r[j] + ratio * p[j]
-        _complement(indptr, indices, row_inverse, column_penalty, free_mean, p, q)
+        _complement(indptr, indices, row_inverse, row_penalty, column_penalty, free_mean, p, q)
         curvature = 0.0
         for j in range(n + 1):
             curvature += p[j] * q[j]
@@ -125,7 +125,7 @@ def solve_biases(
 
 
 @njit
-def _complement(indptr, indices, row_inverse, column_penalty, free_mean, p, q):
+def _complement(indptr, indices, row_inverse, row_penalty, column_penalty, free_mean, p, q):
     """q = S p, with S the Schur complement; the last places belong to the mean."""
     n = len(p) - 1
     for j in range(n):
@@ -142,4 +142,5 @@ def _complement(indptr, indices, row_inverse, column_penalty, free_mean, p, q):
         for t in range(first, stop):
             q[indices[t]] += p[indices[t]] + rest
         if free_mean:
-            q[n] += total - (stop - first) * own
+            # total - (stop - first) own, without the difference of like numbers for small penalties
+            q[n] += row_penalty[row] * own
