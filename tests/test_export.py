@@ -147,7 +147,7 @@ def test_nothing_about_users_is_in_it(model, tmp_path):
 def test_overwrites_whole(model, tmp_path, monkeypatch):
     path = tmp_path / "model.js"
     path.write_text("old")
-    monkeypatch.setattr(export.os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         export.export_model(model, path)
     assert path.read_text() == "old"
@@ -174,6 +174,17 @@ def test_a_file_of_32_bits_is_the_model_itself(model, tmp_path):
     assert large > 1.3 * small
     back = export.read_model(tmp_path / "large.js")
     np.testing.assert_allclose(back["factors"], model.item_factors_, atol=1e-9)
+
+
+def test_a_model_that_was_saved_is_exported_as_it_was(named, tmp_path):
+    named.set_params(random_state=np.int64(3)).save(tmp_path / "model.npz")
+    back = BiasedALS.load(tmp_path / "model.npz")
+    assert back.random_state == 3
+    for model, name in ((named, "before.js"), (back, "after.js")):
+        export.export_model(model, tmp_path / name)
+    assert (tmp_path / "after.js").read_text() == (tmp_path / "before.js").read_text()
+    assert export.read_model(tmp_path / "after.js")["years"].tolist() == [0, 1999, 2001, 0]
+    named.set_params(random_state=0)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import copy
 import html
 import json
-import os
 import re
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -27,6 +24,7 @@ import pandas as pd
 from ..checks import check_positive_int
 from ..data.items import NO_GENRE
 from ..data.movielens import load_movielens
+from ..files import atomic_write
 from ..models.als import BiasedALS
 from .scale import step_of
 
@@ -166,7 +164,7 @@ def export_model(model, path, *, bits=16):
         "scale": list(train.scale),
         "step": step_of(train),
         "noun": _nouns(train),
-        "columns": [getattr(train, "user_name", "userId"), getattr(train, "item_name", "movieId")],
+        "columns": [train.user_name, train.item_name],
         "reader": _stranger(train.user_ids),
         "steps": steps.tolist(),
         "films": _packed(codes.ravel()),
@@ -182,7 +180,7 @@ def export_model(model, path, *, bits=16):
     # "<" is escaped so that the text stays harmless even when somebody pastes it into a page.
     body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     text = f"{VARIABLE} = {body.replace('<', chr(92) + 'u003c')};\n"
-    _write_whole(path, text)
+    _write(path, text)
     return len(text)
 
 
@@ -288,11 +286,11 @@ def write_page(model, folder, *, title="Try it"):
     train = model.train_
     item, items = _nouns(train)
     for source in [*STATIC.iterdir(), TEMPLATE / "page.css"]:
-        _write_whole(folder / source.name, source.read_text(encoding="utf-8"))
+        _write(folder / source.name, source.read_text(encoding="utf-8"))
     facts = {"item": item, "items": items, "name": train.name, "n_ratings": f"{len(train):,}",
              "n_items": f"{train.n_items:,}", "model": repr(model), "title": title, "mark": MARK}  # fmt: skip
     text = Template((TEMPLATE / "index.html").read_text(encoding="utf-8"))
-    _write_whole(page, text.substitute({name: html.escape(fact) for name, fact in facts.items()}))
+    _write(page, text.substitute({name: html.escape(fact) for name, fact in facts.items()}))
     return page
 
 
@@ -320,7 +318,7 @@ def _film_facts(train):
     ids, movies = train.item_ids, train.movies
     titles, years, listed = list(train.titles(ids)), [0] * len(ids), [()] * len(ids)
     if movies is not None:
-        table = movies.set_index(getattr(train, "item_name", "movieId")).reindex(ids)
+        table = movies.set_index(train.item_name).reindex(ids)
         if "year" in table.columns:
             years = [int(year) for year in pd.to_numeric(table["year"], errors="coerce").fillna(0)]
         else:
@@ -338,7 +336,7 @@ def _film_facts(train):
 
 def _nouns(train):
     """What the page calls one item, and several."""
-    films = getattr(train, "item_name", "movieId") == "movieId"
+    films = train.item_name == "movieId"
     return ["film", "films"] if films else ["item", "items"]
 
 
@@ -405,20 +403,9 @@ def _unpack(packed):
     return np.frombuffer(raw, np.dtype(packed["type"]).newbyteorder("<"))
 
 
-def _write_whole(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o644)  # a page's file is for everybody; drafts are private
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(draft)
-        raise
+def _write(path, text):
+    with atomic_write(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
 
 
 def main(arguments=None):
