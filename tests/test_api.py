@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 import threading
+import uuid
+from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +18,9 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
-from recsys_helpers import NMF, BiasedALS, BiasModel, FeedbackStore, Popularity, PureSVD, create_app
+from recsys_helpers import NMF, BiasedALS, BiasModel, FeedbackStore, Popularity, PureSVD, Ratings, create_app
 from recsys_helpers.serving.feedback import FeedbackFileError
+from recsys_helpers.serving.ids import UserId
 from recsys_helpers.serving.scale import LIKE
 from recsys_helpers.serving.service import MAX_BODY, MAX_RATINGS
 
@@ -140,6 +144,156 @@ def test_any_model_that_folds_in_is_served(medium, made):
         assert films(near) == model.similar_items(21, 3, min_ratings=0)["movieId"].tolist()
     else:
         assert near.status_code == 404 and "has no similar_items" in near.json()["error"]
+
+
+BOOKS = ["0123", "123", "12", "a/b c?", "\u00fc&", "x" * 60, "7.0", "1e2", "100", "B00X", "B00Y", "../z"]
+READERS = ["session-ada", "session:odd", "user:x", "12", "0012", *(f"reader {n}" for n in range(9))]
+
+
+def table_of(users, items, seed=0):
+    """Nearly every user rates every item, from 1 to 10."""
+    rng = np.random.default_rng(seed)
+    rows = [(u, i, float(rng.integers(1, 11))) for u in users for i in items if rng.random() < 0.8]
+    return pd.DataFrame(rows, columns=["reader", "isbn", "rating"])
+
+
+@pytest.fixture(scope="module")
+def books():
+    """Ids of text that look like numbers, paths and sessions, on a scale from 1 to 10."""
+    frame = table_of(READERS, BOOKS)
+    ratings = Ratings.from_frame(frame, user="reader", item="isbn", scale=(1, 10))
+    return BiasedALS(2, reg=2.0, n_sweeps=4, verbose=False).fit(ratings), ratings
+
+
+def test_ids_of_text_come_back_as_they_went_in(books):
+    model, ratings = books
+    client = TestClient(create_app(model, ratings), raise_server_exceptions=False)
+    mine = {"0123": 9, "123": 2, "unknown": 5}
+    told = client.post("/recommend", json={"ratings": mine, "n": 50, "n_reasons": 1, "hidden": ["12"]})
+    table = model.fold_in(mine).recommend(50, exclude=["12"])
+    assert films(told) == table["isbn"].tolist() and told.json()["ignored"] == ["unknown"]
+    assert set(films(told)) == set(BOOKS) - {"0123", "123", "12"}
+    because = {reason["movieId"] for film in told.json()["films"] for reason in film["because"]}
+    assert because <= {"0123", "123"}
+    assert told.json()["films"][0]["title"] == f"item {films(told)[0]}"
+    for film in BOOKS:
+        near = client.get(f"/similar/{quote(film, safe='')}", params={"n": 3})
+        assert near.json()["movieId"] == film
+        assert films(near) == model.similar_items(film, 3, min_ratings=0)["isbn"].tolist()
+    assert client.get("/similar/0012").status_code == 404
+
+
+def test_users_of_text_and_sessions_never_meet(books):
+    model, ratings = books
+    with FeedbackStore(":memory:", scale=(1, 10)) as store:
+        client = TestClient(create_app(model, ratings, store), raise_server_exceptions=False)
+        named = {reader: reader for reader in READERS}
+        named |= {"session:odd": "user:session:odd", "user:x": "user:user:x", "session-ada": "session-ada"}
+        for reader, said in named.items():
+            own = ratings[ratings.user_codes == ratings.encode_users(reader)[0]].to_frame()
+            expected = model.fold_in(own).recommend(20)["isbn"].tolist()
+            assert films(client.get("/recommend", params={"user": said, "n": 20})) == expected
+        for who, book, stars in (("session-ada", "0123", 2), ("session:session-ada", "0123", 9)):
+            body = {"user": who, "movieId": book, "event": "rating", "rating": stars}
+            answer = client.post("/feedback", json=body)
+            assert answer.status_code == 201 and answer.json()["user"] == who
+        assert store.ratings(UserId("session-ada")) == {"0123": 2.0}
+        assert store.ratings("session-ada") == {"0123": 9.0}
+        assert client.get("/feedback?user=session:session-ada").json()["ratings"] == {"0123": 9.0}
+        assert client.get("/feedback?user=session-ada").json()["ratings"] == {"0123": 2.0}
+        for user in ("session-eve", "session:no", "session:odd", "1"):
+            assert client.get("/feedback", params={"user": user}).status_code == 404, user
+        sessions = store.export(ratings=ratings)
+        assert sessions.attrs["sessions"] == {"session:session:session-ada": "session-ada"}
+        both = pd.concat([ratings.to_frame(), sessions.drop(columns="timestamp")])
+        joined = Ratings.from_frame(both, user="reader", item="isbn", scale=(1, 10), duplicates="last")
+        assert joined.n_users == len(READERS) + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/recommend", {"ratings": {"123": 11}}, "body.ratings.123: got 11"),
+        ("/recommend", {"ratings": {"123": 7.5}}, "body.ratings.123: got 7.5"),
+        ("/recommend", {"ratings": {"": 7}}, "body.ratings"),
+        ("/recommend", {"ratings": {"123": 7}, "hidden": [123]}, "body.hidden.0: got 123"),
+        ("/feedback", {"user": "12", "movieId": 123, "event": "like"}, "body.like.movieId: got 123"),
+        ("/feedback", {"user": 12, "movieId": "123", "event": "like"}, "body.like.user: got 12"),
+    ],
+)
+def test_a_number_is_not_taken_for_text(books, path, body, words):
+    client = TestClient(create_app(*books), raise_server_exceptions=False)
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422 and words in answer.json()["error"]
+
+
+def test_uuids_are_the_text_they_are_written_as():
+    keys = [uuid.UUID(int=7 * n) for n in range(1, 9)]
+    frame = table_of(keys[:6], keys)
+    ratings = Ratings.from_frame(frame, user="reader", item="isbn", scale=(1, 10))
+    model = BiasedALS(2, reg=2.0, n_sweeps=4, verbose=False).fit(ratings)
+    client = TestClient(create_app(model, ratings), raise_server_exceptions=False)
+    mine = {str(keys[0]): 9, str(keys[1]): 2}
+    told = client.post("/recommend", json={"ratings": mine, "n": 20, "n_reasons": 1})
+    table = model.fold_in({keys[0]: 9, keys[1]: 2}).recommend(20)
+    assert films(told) == [str(key) for key in table["isbn"]] and len(films(told)) == 6
+    assert films(client.get(f"/similar/{keys[2]}?n=2")) == [
+        str(key) for key in model.similar_items(keys[2], 2, min_ratings=0)["isbn"]
+    ]
+    body = {"user": str(keys[1]), "movieId": str(keys[3]), "event": "rating", "rating": 10}
+    assert client.post("/feedback", json=body).status_code == 201
+    assert client.get("/feedback", params={"user": keys[1]}).json()["ratings"] == {str(keys[3]): 10.0}
+    assert str(keys[3]) not in films(client.get("/recommend", params={"user": keys[1], "n": 20}))
+
+
+def test_numbers_of_64_bits_are_exact():
+    items = [-5, 0, 2**53, 2**53 + 1, 2**62 + 1, 2**62 + 2]
+    ratings = Ratings.from_frame(table_of(range(6), items), user="reader", item="isbn", scale=(1, 10))
+    model = BiasedALS(2, reg=2.0, n_sweeps=4, verbose=False).fit(ratings)
+    client = TestClient(create_app(model, ratings), raise_server_exceptions=False)
+    body = {"ratings": {str(2**53): 9, "-5": 2}, "hidden": [2**62 + 1], "n": 9}
+    told = client.post("/recommend", json=body)
+    assert sorted(films(told)) == [0, 2**53 + 1, 2**62 + 2]
+    for film in items:
+        assert client.get(f"/similar/{film}").json()["movieId"] == film
+        body = {"user": 3, "movieId": film, "event": "rating", "rating": 7}
+        assert client.post("/feedback", json=body).status_code == 201
+    assert client.get("/feedback?user=3").json()["ratings"] == dict.fromkeys(map(str, items), 7.0)
+    assert client.get(f"/similar/{2**62}").status_code == 404
+    assert client.get(f"/similar/{2**80}").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("scale", "good", "wrong"),
+    [((1, 10), 7, 7.5), ((0, 100), 41, 101), ((-10, 10), -3.31, -10.01), ((0, 1), 1, 0.5), ((1, 5), 1, 0.5)],
+)
+def test_scales_of_any_kind(scale, good, wrong):
+    rng = np.random.default_rng(1)
+    low, high = scale
+    step = 0.01 if low < 0 else 1
+    values = low + step * rng.integers(0, round((high - low) / step) + 1, 300)
+    rows = sorted({(n % 20, n * 7 % 31) for n in range(300)})
+    frame = pd.DataFrame(rows, columns=["userId", "movieId"]).assign(rating=values[: len(rows)])
+    ratings = Ratings.from_frame(frame, scale=scale)
+    model = BiasedALS(2, reg=2.0, n_sweeps=4, verbose=False).fit(ratings)
+    with FeedbackStore(":memory:", scale=scale) as store:
+        client = TestClient(create_app(model, ratings, store), raise_server_exceptions=False)
+        told = client.post("/recommend", json={"ratings": {"7": good}, "n": 3})
+        assert films(told) == model.fold_in({7: good}).recommend(3)["movieId"].tolist()
+        for path in ("/recommend", "/fold-in"):
+            assert client.post(path, json={"ratings": {"7": wrong}}).status_code == 422
+        for event in ("like", "dislike"):
+            client.post("/feedback", json={"user": ADA, "movieId": 7, "event": event})
+            told = client.get("/feedback", params={"user": ADA}).json()["ratings"]["7"]
+            assert told == getattr(store, event) and low <= told <= high
+        assert client.get("/recommend", params={"user": ADA}).status_code == 200
+
+
+def test_ids_and_scales_of_model_and_data_must_be_of_one_kind(books, model, medium):
+    with pytest.raises(ValueError, match="ratings: got ids of users of type int64.*expected numbers in both"):
+        create_app(books[0], medium)
+    with pytest.raises(ValueError, match="ratings: got ids of users of type object"):
+        create_app(model, books[1])
 
 
 @pytest.mark.parametrize("mine", [{"5": 4.0}, {"5": 4.0, "9": 2.0}])
@@ -422,9 +576,10 @@ OPERATIONS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def described(model, medium):
-    return schemathesis.openapi.from_asgi("/openapi.json", create_app(model, medium))
+@pytest.fixture(scope="module", params=["numbers", "text"])
+def described(request, model, medium, books):
+    served = (model, medium) if request.param == "numbers" else books
+    return schemathesis.openapi.from_asgi("/openapi.json", create_app(*served))
 
 
 def test_every_operation_is_fuzzed(described):

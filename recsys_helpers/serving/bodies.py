@@ -101,7 +101,7 @@ class _Kinds:
             ),
         ]
         # In the examples: the two films that most people rated.
-        first = service.item_ids[(-service.counts).argsort(kind="stable")[:2]].tolist()
+        first = sorted(service.count, key=lambda film: -service.count[film])[:2]
         middle = low + round((high - low) / 2 / (step or 1)) * (step or 1)
         self.example = {str(film): value for film, value in zip(first, (high, middle), strict=False)}
 

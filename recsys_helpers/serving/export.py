@@ -26,6 +26,7 @@ from ..data.items import NO_GENRE
 from ..data.movielens import load_movielens
 from ..files import atomic_write
 from ..models.als import BiasedALS
+from .ids import plain
 from .scale import step_of
 
 FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 2
@@ -356,7 +357,7 @@ def _genres_of(value):
 
 def _stranger(user_ids):
     """An id that no user of the data has, for the reader's own table."""
-    known = set(user_ids.tolist())
+    known = {plain(user) for user in user_ids.tolist()}
     if user_ids.dtype.kind in "iu":
         return 0 if 0 not in known else min(2**53, max(known) + 1)
     name, number = "me", 1

@@ -21,6 +21,7 @@ from .ids import (
     item_from_key,
     item_key,
     one_kind,
+    plain,
     to_key,
 )  # fmt: skip
 from .scale import check_scale, worth
@@ -313,7 +314,7 @@ class FeedbackStore:
         DataFrame
             Columns userId, movieId (or the names in `ratings`), rating and timestamp (whole seconds),
             oldest first, as `Ratings.from_frame` takes it. ``attrs["sessions"]`` says which id is whom;
-            where the ids of users are text, those of sessions begin with "session:".
+            where the ids of users are text, those of sessions begin with "session:". UUIDs are text here.
 
         Raises
         ------
@@ -325,7 +326,7 @@ class FeedbackStore:
         everybody = [from_key(row[0]) for row in rows]
         sessions = [user for user in everybody if isinstance(user, str)]
         known = {getattr(user, "id", user) for user in everybody if not isinstance(user, str)}
-        taken = known if ratings is None else known.union(ratings.user_ids.tolist())
+        taken = known if ratings is None else known.union(map(plain, ratings.user_ids.tolist()))
         name = _names(first_session_id, sessions, taken)
         opinions = [
             (name.get(user) if isinstance(user, str) else getattr(user, "id", user), movie, stars, int(when))

@@ -64,6 +64,11 @@ def _sound(text):
     return 0 < len(text) <= LONGEST
 
 
+def plain(value):
+    """An id of the data as JSON and the store hold it: a UUID as the text that it is written as."""
+    return str(value) if isinstance(value, uuid.UUID) else value
+
+
 def whole(value):
     """JSON knows one kind of number: 2.0 is the whole number 2."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

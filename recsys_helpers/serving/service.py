@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from .ids import NUMBER, UserId, check_user
+from .ids import NUMBER, UserId, check_user, plain
 from .scale import step_of
 
 MAX_RATINGS = 1000  # in one request
@@ -27,6 +27,8 @@ class UnanswerableError(ValueError):
 class Service:
     """What the endpoints do, in Python: `create_app` without HTTP.
 
+    Ids of films are what JSON holds: numbers or text, for UUIDs the text that they are written as.
+
     Parameters
     ----------
     model, ratings, store
@@ -46,9 +48,10 @@ class Service:
         self.item_ids, self.item_name = train.item_ids, train.item_name
         codes = ratings.encode_items(self.item_ids)
         self.counts = np.where(codes >= 0, ratings.item_counts[codes], 0)
-        names = map(str, train.titles(self.item_ids))
-        self.title = dict(zip(self.item_ids.tolist(), names, strict=True))
-        self.count = dict(zip(self.item_ids.tolist(), self.counts.tolist(), strict=True))
+        self._own = {plain(film): film for film in self.item_ids.tolist()}  # as the model has it
+        self.title = dict(zip(self._own, map(str, train.titles(self.item_ids)), strict=True))
+        self.count = dict(zip(self._own, self.counts.tolist(), strict=True))
+        self._users = {plain(user): code for code, user in enumerate(ratings.user_ids.tolist())}
         self.scale, self.step = train.scale, step_of(train)
         self.text_users = ratings.user_ids.dtype.kind not in "iu"
         self.text_items = self.item_ids.dtype.kind not in "iu"
@@ -91,12 +94,12 @@ class Service:
         stars = {}
         if not isinstance(who, str):
             user = getattr(who, "id", who)
-            code = self.ratings.encode_users([user])[0]
-            if code < 0:
+            code = self._users.get(user)
+            if code is None:
                 raise UnknownError(f"user: got {user!r}; expected a user of the data, or a session")
             matrix = self.ratings.by_user
             span = slice(matrix.indptr[code], matrix.indptr[code + 1])
-            films = self.ratings.item_ids[matrix.indices[span]].tolist()
+            films = map(plain, self.ratings.item_ids[matrix.indices[span]].tolist())
             stars = dict(zip(films, matrix.data[span].tolist(), strict=True))
         return stars | self.store.ratings(who), self.store.hidden(who)
 
@@ -116,8 +119,8 @@ class Service:
             None where the model knows none of the films.
         ignored : list of id
         """
-        known = {film: value for film, value in stars.items() if film in self.title}
-        ignored = [film for film in stars if film not in self.title]
+        known = {self._own[film]: value for film, value in stars.items() if film in self._own}
+        ignored = [film for film in stars if film not in self._own]
         if not known:
             return None, ignored
         try:
@@ -147,7 +150,7 @@ class Service:
         """
         person, ignored = self.fold_in(stars)
         among = self.item_ids[self.counts >= min_ratings] if min_ratings > 0 else self.item_ids
-        exclude = [film for film in (*stars, *hidden) if film in self.title]
+        exclude = [self._own[film] for film in (*stars, *hidden) if film in self._own]
         films = []
         if len(among):
             table = (person or self.model).recommend(n=n, exclude=exclude, among=among)
@@ -166,7 +169,8 @@ class Service:
         self.check_film(film)
         try:
             # Filtered here: the ratings that are known now may be more than those of the training.
-            table = self.model.similar_items(film, len(self.item_ids) if min_ratings else n, min_ratings=0)
+            own, most = self._own[film], len(self.item_ids) if min_ratings else n
+            table = self.model.similar_items(own, most, min_ratings=0)
         except (ValueError, NotImplementedError) as error:
             raise UnknownError(str(error)) from error
         return [one for one in self._listed(table) if self.count[one["movieId"]] >= min_ratings][:n]
@@ -174,18 +178,20 @@ class Service:
     def _listed(self, table):
         if not np.isfinite(table["score"]).all():
             raise UnanswerableError("ratings: got too few for this model, whose scores are not finite")
+        films = map(plain, table[self.item_name].tolist())
         return [
             {"movieId": film, "title": self.title[film], "score": score}
-            for film, score in zip(table[self.item_name].tolist(), table["score"].tolist(), strict=True)
+            for film, score in zip(films, table["score"].tolist(), strict=True)
         ]
 
     def _reasons(self, person, stars, film, n):
         """The n largest contributions to the score of a film."""
         try:
-            why = person.explain(film).head(n)
+            why = person.explain(self._own[film]).head(n)
         except ValueError as error:
             raise _too_few(stars, error) from error
-        columns = (why[name].tolist() for name in (self.item_name, "rating", "contribution"))
+        films = map(plain, why[self.item_name].tolist())
+        columns = films, why["rating"].tolist(), why["contribution"].tolist()
         return [
             {"movieId": rated, "title": self.title[rated], "rating": rating, "contribution": part}
             for rated, rating, part in zip(*columns, strict=True)
