@@ -1,9 +1,9 @@
 """The models of the app and what it shows of them: plain Python, no Streamlit.
 
-To offer another model, add a line to `MODELS`. Whatever has ``fold_in``, as the models with factors and
-`ItemKNN` do, gives everybody their own list; a model without it gives all the same one.
+To offer another model, add a line to `MODELS`: any model of the book, as only its verbs are used.
 """
 
+import hashlib
 import os
 import re
 import secrets
@@ -15,7 +15,10 @@ import numpy as np
 import pandas as pd
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity, load_movielens
+from recsys_helpers.data.movielens import DataError
 from recsys_helpers.models.base import top_codes
+from recsys_helpers.serving.ids import plain
+from recsys_helpers.serving.scale import step_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,8 +48,25 @@ MODELS = {
 
 
 def load():
-    """The ratings; RECSYS_DATA names another MovieLens edition, which is then downloaded."""
-    return load_movielens(os.environ.get("RECSYS_DATA", "latest-small"))
+    """The ratings that RECSYS_RATINGS names: an edition of MovieLens, which is then downloaded, or the path
+    of a table of one's own, from here or from the folder above.
+    """
+    named = os.environ.get("RECSYS_RATINGS") or "latest-small"
+    try:
+        return load_movielens(named)
+    except DataError:
+        raise  # a damaged file of an edition
+    except ValueError as error:
+        unknown = error
+    for path in (Path(named).expanduser(), HERE.parent / named):
+        if path.exists():
+            from recsys_helpers import load_ratings
+
+            return load_ratings(path)
+    raise FileNotFoundError(
+        f"RECSYS_RATINGS: got {named!r}; expected the path of a table of ratings, or an edition of MovieLens "
+        f"({unknown})"
+    )
 
 
 def fit(name, ratings):
@@ -64,8 +84,15 @@ def new_session():
     return "s" + secrets.token_hex(12)
 
 
+def session_as(session, user):
+    """The session in which somebody looks at the lists of a user of the data."""
+    if isinstance(user, int):
+        return f"{session}-u{user}"
+    return f"{session}-t{hashlib.blake2b(str(user).encode(), digest_size=8).hexdigest()}"
+
+
 def known_ratings(ratings, user):
-    """Stars by movieId of a user of the data."""
+    """Ratings by film of a user of the data."""
     code = ratings.encode_users(user)[0]
     matrix = ratings.by_user
     span = slice(matrix.indptr[code], matrix.indptr[code + 1])
@@ -73,17 +100,38 @@ def known_ratings(ratings, user):
     return dict(zip(movies, matrix.data[span].tolist(), strict=True))
 
 
+def scale_values(ratings):
+    """The ratings that can be given: each step of the scale, or a hundred and one where it has too many."""
+    low, high = ratings.scale
+    step = step_of(ratings)
+    count = round((high - low) / step) + 1 if step else 1000
+    return np.round(np.linspace(low, high, count if count <= 201 else 101), 4).tolist()
+
+
+def start_value(values):
+    """Where the control begins: what most people give to what they have chosen themselves."""
+    return min(values, key=lambda value: abs(value - values[0] - 7 / 9 * (values[-1] - values[0])))
+
+
+def in_words(value, scale):
+    """A rating as text."""
+    low, high = scale
+    return f"{value:g} of {high:g}" if low >= 0 else f"{value:g} on the scale from {low:g} to {high:g}"
+
+
 class Catalog:
-    """Titles, genres and numbers of ratings by movieId."""
+    """Titles, genres and numbers of ratings by the ids of films."""
 
     def __init__(self, ratings):
         self.ids = ratings.item_ids
         names = [str(title) for title in ratings.titles(self.ids)]
         self.title = dict(zip(self.ids.tolist(), names, strict=True))
+        self._own = {plain(film): film for film in self.title}
         self.counts = ratings.item_counts
         genres = pd.Series("", index=self.ids)
         if ratings.movies is not None and "genres" in ratings.movies:
-            genres.update(ratings.movies.set_index("movieId")["genres"])
+            genres.update(ratings.movies.set_index(ratings.item_name)["genres"])
+        self.code = {film: at for at, film in enumerate(self.title)}
         self.genres = [frozenset(text.split("|")) - {"", "(no genres listed)"} for text in genres]
         self.all_genres = sorted(set().union(*self.genres))
         order = np.argsort(-self.counts, kind="stable")
@@ -98,7 +146,15 @@ class Catalog:
 
     def genres_of(self, movie):
         """The genres of one film as text."""
-        return ", ".join(sorted(self.genres[np.searchsorted(self.ids, movie)]))
+        return ", ".join(sorted(self.genres[self.code[movie]]))
+
+    def said(self, store, who):
+        """What somebody said that still counts: ratings by film, and the hidden films.
+
+        The store has text for UUIDs; films that the data does not know stay as they are.
+        """
+        stars = {self._own.get(film, film): value for film, value in store.ratings(who).items()}
+        return stars, {self._own.get(film, film) for film in store.hidden(who)}
 
 
 def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons=2):
@@ -108,9 +164,9 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
     ----------
     model
         Fitted, on the films of the catalog.
-    stars : dict of int to float
-        The person's ratings by movieId; these films are left out.
-    hidden : iterable of int
+    stars : dict of id to float
+        The person's ratings by film; these films are left out.
+    hidden : iterable of id
         Films to leave out as well.
     n : int
         How many films.
@@ -118,7 +174,7 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
         From `Catalog.allowed`.
     n_reasons : int
         How many of the person's ratings are named for each film: those that speak most
-        strongly for it, if they add a hundredth of a star.
+        strongly for it, if they add a nine-hundredth of the scale: half a hundredth of a star.
 
     Returns
     -------
@@ -128,42 +184,47 @@ def recommend(model, catalog, stars, hidden=(), *, n=10, allowed=None, n_reasons
     films : list of dict
         movieId, title, score and because, a list of dicts with title, rating and contribution.
     """
-    personal = not isinstance(model, Popularity) and any(movie in catalog.title for movie in stars)
-    if personal:
+    person = _person(model, {film: value for film, value in stars.items() if film in catalog.title})
+    among = catalog.ids if allowed is None else catalog.ids[allowed]
+    if not len(among):
+        return person is not None, []
+    exclude = [film for film in (*stars, *hidden) if film in catalog.title]
+    table = (person or model).recommend(n=n, exclude=exclude, among=among)
+    rows = zip(table[model.train_.item_name].tolist(), table["score"].tolist(), strict=True)
+    films = [{"movieId": film, "title": catalog.title[film], "score": score} for film, score in rows]
+    for film in films:
+        explained = person is not None and n_reasons
+        film["because"] = _reasons(model, person, catalog, film["movieId"], n_reasons) if explained else []
+    return person is not None, films
+
+
+def _person(model, stars):
+    """Somebody with these ratings, or None where the model tells nobody from anybody."""
+    if not stars:
+        return None
+    try:
         person = model.fold_in(stars)
-        scores = person.score_items()
-    else:
-        scores = general_scores(model)
-    out = model.train_.encode_items(np.array([*stars, *hidden], dtype=np.int64))
-    scores[out[out >= 0]] = -np.inf
-    if allowed is not None:
-        scores[~allowed] = -np.inf
-    films = []
-    for code in top_codes(scores, n):
-        movie = int(catalog.ids[code])
-        film = {"movieId": movie, "title": catalog.title[movie], "score": float(scores[code]), "because": []}
-        if personal:
-            why = person.explain(movie)
-            why = why[why["contribution"] >= 0.005].nlargest(n_reasons, "contribution")
-            film["because"] = [
-                {"title": catalog.title[int(m)], "rating": float(r), "contribution": float(c)}
-                for m, r, c in zip(why["movieId"], why["rating"], why["contribution"], strict=True)
-            ]
-        films.append(film)
-    return personal, films
+    except (NotImplementedError, ValueError):  # it cannot, or not from so few
+        return None
+    return None if np.array_equal(person.score_items(), model.score_items()) else person
 
 
-def general_scores(model):
-    """Scores for a person of whom nothing is known, one for each film."""
-    return model.score_items()
+def _reasons(model, person, catalog, film, n):
+    why = person.explain(film)
+    low, high = model.train_.scale
+    why = why[why["contribution"] >= (high - low) / 900].nlargest(n, "contribution")
+    films = why[model.train_.item_name].tolist()
+    return [
+        {"title": catalog.title[other], "rating": float(r), "contribution": float(c)}
+        for other, r, c in zip(films, why["rating"], why["contribution"], strict=True)
+    ]
 
 
 def similar_films(model, movie, n=10, min_ratings=1):
     """The neighbors of a film with a column `similarity`, or None if the model knows none."""
-    if model.verbs()["similar_items"] is True:
-        table = model.similar_items(movie, n, min_ratings=min_ratings)
-        return table.rename(columns={"score": "similarity"})
-    return None
+    if model.verbs()["similar_items"] is not True:
+        return None
+    return model.similar_items(movie, n, min_ratings=min_ratings).rename(columns={"score": "similarity"})
 
 
 def nearest_people(model, stars, n=5):
@@ -179,11 +240,10 @@ def nearest_people(model, stars, n=5):
     length = np.linalg.norm(factors, axis=1) * np.linalg.norm(own)
     cosine = np.divide(factors @ own, length, out=np.full(len(length), -np.inf), where=length > 0)
     codes = top_codes(cosine, n)
-    mine = model.train_.encode_items(np.array(list(stars), dtype=np.int64))
+    mine = model.train_.encode_items(list(stars))
     common = np.asarray((model.train_.by_user[codes][:, mine[mine >= 0]] != 0).sum(axis=1)).ravel()
-    return pd.DataFrame(
-        {"userId": model.train_.user_ids[codes], "similarity": cosine[codes], "common films": common}
-    )
+    people = {model.train_.user_name: model.train_.user_ids[codes], "similarity": cosine[codes]}
+    return pd.DataFrame(people | {"common films": common})
 
 
 def factor_map(model, catalog, stars, n=250):

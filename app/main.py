@@ -52,9 +52,10 @@ def tell(who, movie, event, stars=None):
     except (OSError, FeedbackFileError) as error:
         st.session_state["trouble"] = f"Not stored: {error}"
         return
-    words = {"rating": f"{stars} stars for", "like": "You like", "dislike": "You do not like"}
+    words = {"like": "You like", "dislike": "You do not like"}
     words |= {"hide": "Not shown again:", "clear": "Taken back:"}
-    st.toast(f"{words[event]} {escape(name_of(movie))}")
+    said = words.get(event) or f"{escape(engine.in_words(stars, ratings().scale))} for"
+    st.toast(f"{said} {escape(name_of(movie))}")
 
 
 def rate(who):
@@ -65,9 +66,15 @@ def rate(who):
         st.session_state["film"] = None
 
 
+def digits():
+    """Decimals of a prediction: one for stars, two for thumbs, none from 0 to 100."""
+    low, high = ratings().scale
+    return 0 if high - low > 30 else 1 if high - low > 2 else 2
+
+
 def name_of(movie):
     # A file of feedback may know films of another edition of the data.
-    return catalog().title.get(movie, f"movie {movie}")
+    return catalog().title.get(movie) or str(ratings().titles([movie])[0])
 
 
 # ---- the parts of the page --------------------------------------------------------
@@ -80,9 +87,9 @@ def sidebar(id_):
         known = {}
         who = id_
         if kind == "A user of the data":
-            user = st.selectbox("User number", ratings().user_ids.tolist(), key="user")
+            user = st.selectbox("User", ratings().user_ids.tolist(), key="user")
             known = engine.known_ratings(ratings(), user)
-            who = f"{id_}-u{user}"
+            who = engine.session_as(id_, user)
         st.divider()
         names = list(engine.MODELS)
         chosen = st.multiselect("Models", names, default=names, key="models")
@@ -108,9 +115,8 @@ def rating_tab(who, given, hidden):
         "Film", catalog().by_popularity, index=None, format_func=name_of, key="film",
         placeholder="Type a part of the title",
     )  # fmt: skip
-    low, high = ratings().scale
-    steps = [half / 2 for half in range(round(2 * low), round(2 * high) + 1)]
-    st.select_slider("Stars", steps, 4.0, key="stars")
+    values = engine.scale_values(ratings())
+    st.select_slider("Rating", values, engine.start_value(values), key="stars")
     st.button("Rate", key="rate", type="primary", on_click=rate, args=(who,))
     if not given:
         st.info("Rate a few films, and every list follows. Five are a good start.")
@@ -118,7 +124,8 @@ def rating_tab(who, given, hidden):
         st.subheader(f"Said here: {len(given)}")
     for movie, stars in reversed(given.items()):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{stars:g}** of 5 · {escape(name_of(movie))}", width="stretch")
+            value = escape(engine.in_words(stars, ratings().scale))
+            st.markdown(f"**{value}** · {escape(name_of(movie))}", width="stretch")
             st.button(
                 "Take back", key=f"clear-{movie}", on_click=tell, args=(who, movie, "clear"), type="tertiary"
             )
@@ -147,9 +154,9 @@ def list_of(name, who, stars, hidden, n, allowed):
     for film in films:
         with st.container(border=True):
             if name == "Popular":
-                facts = f"{film['score']:.0f} ratings"
+                facts = f"{catalog().counts[catalog().code[film['movieId']]]} ratings"
             else:
-                facts = f"{film['score']:.1f} stars expected"
+                facts = f"{film['score']:.{digits()}f} expected"
             st.markdown(f"**{escape(film['title'])}**")
             st.caption(" · ".join(filter(None, [facts, catalog().genres_of(film["movieId"])])))
             for reason in film["because"]:
@@ -185,7 +192,8 @@ def neighbors_tab(stars, least):
             except ValueError as error:
                 st.info(str(error))
                 continue
-            st.dataframe(table.drop(columns="movieId").round(3), hide_index=True, key=f"near-{name}")
+            table = table.drop(columns=ratings().item_name) if "title" in table else table
+            st.dataframe(table.round(3), hide_index=True, key=f"near-{name}")
     st.subheader("People")
     if films:
         people = engine.nearest_people(model(engine.FACTORS), stars)
@@ -253,8 +261,8 @@ def main():
     who, known, chosen, n, least, genres = sidebar(session())
     if trouble := st.session_state.pop("trouble", None):
         st.error(trouble)
-    given = store().ratings(who)
-    stars, hidden = known | given, store().hidden(who)
+    given, hidden = catalog().said(store(), who)
+    stars = known | given
     rate_, lists, neighbors, map_ = st.tabs(["Rate", "Recommendations", "Neighbors", "Map"])
     with rate_:
         if known:

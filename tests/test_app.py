@@ -7,15 +7,18 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_ratings
 from streamlit.testing.v1 import AppTest
 
 from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity, load_movielens
+from recsys_helpers.serving.ids import SESSION
 from recsys_helpers.serving.scale import LIKE
 
 APP = Path(__file__).parents[1] / "app"
@@ -118,6 +121,50 @@ def test_map(models, catalog):
     assert np.corrcoef(films[["x", "y"]] @ place, match)[0, 1] > 0.3
     assert frame["label"].str.len().max() <= 24 and "You" in set(frame["label"])
     assert "you" not in set(engine.factor_map(models[0], catalog, {})["kind"])
+
+
+def test_the_data_is_what_recsys_ratings_names(monkeypatch, tmp_path):
+    """An edition or a path; RECSYS_DATA, the folder of downloads, has no say."""
+    asked = []
+    monkeypatch.setattr(engine, "load_movielens", lambda name: asked.append(name) or "ratings")
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "100k"))
+    monkeypatch.delenv("RECSYS_RATINGS", raising=False)
+    assert engine.load() == "ratings"
+    for value in ("", "1m"):
+        monkeypatch.setenv("RECSYS_RATINGS", value)
+        assert engine.load() == "ratings"
+    assert asked == ["latest-small", "latest-small", "1m"]
+    assert not (tmp_path / "100k").exists()
+
+
+def test_a_name_that_is_no_data_is_told_what_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECSYS_RATINGS", str(tmp_path / "none.csv"))
+    with pytest.raises(FileNotFoundError, match="RECSYS_RATINGS: got .*none.csv.; expected the path .*'1m'"):
+        engine.load()
+
+
+@pytest.mark.parametrize(
+    ("scale", "step", "values", "start"),
+    [
+        ((0.5, 5), 0.5, [0.5 * n for n in range(1, 11)], 4.0), ((1, 5), 1, [1, 2, 3, 4, 5], 4.0),
+        ((1, 10), 1, list(range(1, 11)), 8.0), ((0, 1), 1, [0, 1], 1.0),
+        ((0, 100), 1, list(range(101)), 78.0),
+    ],
+)  # fmt: skip
+def test_what_can_be_given(scale, step, values, start):
+    rows = [(1, n, value) for n, value in enumerate(values)]
+    ratings = make_ratings(rows, scale=scale)
+    assert engine.scale_values(ratings) == values and engine.start_value(values) == start
+    wide = make_ratings([(1, 1, 1 / 3), (1, 2, 4.75)], scale=scale) if scale[0] == 0.5 else None
+    if wide is not None:
+        assert len(engine.scale_values(wide)) == 101
+
+
+def test_sessions_of_users_of_any_kind():
+    assert engine.session_as("session-ada", 12) == "session-ada-u12"
+    users = ["12", "a b/c", "x" * 500, uuid.UUID(int=7)]
+    names = {engine.session_as("s" + "0" * 39, user) for user in users}
+    assert len(names) == 4 and all(re.fullmatch(SESSION[1:-1], name) for name in names)
 
 
 # ---- what it shows ------------------------------------------------------------------
@@ -320,6 +367,30 @@ def test_a_full_disk_is_told(feedback, monkeypatch):
     assert not page.error
 
 
+def test_ids_of_text_on_a_scale_to_ten(feedback, monkeypatch):
+    rng = np.random.default_rng(0)
+    books = ["0123", "123", "B00X-1", "a/b"]
+    rows = [(f"r {n}", book, rng.integers(1, 11)) for n in range(12) for book in books[: 2 + n % 3]]
+    frame = pd.DataFrame(rows, columns=["reader", "isbn", "rating"])
+    ratings = type(load_movielens()).from_frame(frame, user="reader", item="isbn", scale=(1, 10))
+    fitted = [m.fit(ratings) for m in (BiasedALS(2, n_sweeps=3, verbose=False), Popularity())]
+    named = dict(zip((engine.FACTORS, "Popular"), fitted, strict=True))
+    monkeypatch.setattr(engine, "MODELS", {name: engine.MODELS[name] for name in named})
+    monkeypatch.setattr(engine, "load", lambda: ratings)
+    monkeypatch.setattr(engine, "fit", lambda name, ratings: named[name])
+    page = visit("session-ada")
+    page.select_slider("least").set_value(0)
+    assert page.select_slider("stars").options == [f"{value}.0" for value in range(1, 11)]
+    rate(page, "0123", 9.0)
+    act(page, page.button("like-Factors-a/b").click())
+    assert said(feedback, "session-ada") == ({"0123": 9.0, "a/b": 9.0}, set())
+    assert any(r"**9 of 10** · item 0123" in text.value for text in page.markdown)
+    assert {key.removeprefix("like-Factors-") for key in buttons(page, "like-Factors")} == {"123", "B00X-1"}
+    act(page, page.radio("kind").set_value("A user of the data"))
+    act(page, page.selectbox("user").set_value("r 7"))
+    assert "123" not in {key.removeprefix("like-Factors-") for key in buttons(page, "like-Factors")}
+
+
 def test_feedback_on_films_of_another_edition(feedback):
     with FeedbackStore(feedback) as store:
         store.add("session-ada", 999_999, "like")
@@ -346,7 +417,7 @@ def test_a_visit_in_a_browser(browser, tmp_path, port):
     start = re.search(r"streamlit (run .*)$", (APP.parent / "Makefile").read_text(), flags=re.M)[1]
     path = tmp_path / "feedback.sqlite"
     environment = {**os.environ, "PYTHONPATH": str(APP.parent), "RECSYS_FEEDBACK": str(path)}
-    environment.pop("RECSYS_DATA", None)
+    environment.pop("RECSYS_RATINGS", None)
     log = open(tmp_path / "log", "w+")  # noqa: SIM115
     server = subprocess.Popen(
         [sys.executable, "-m", "streamlit", *shlex.split(start), "--server.port", str(port)],
