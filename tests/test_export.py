@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,21 @@ def test_scales_come_back(scale, step, tmp_path):
     export.export_model(fit(table([3, 4, 5], scale=scale), n_factors=2), tmp_path / "model.js")
     back = export.read_model(tmp_path / "model.js")
     assert (tuple(back["scale"]), back["step"]) == (scale, step)
+
+
+def test_ids_of_text_and_uuids_are_written_as_they_are(tmp_path):
+    texts = ["0123", "123", "</script>", "\u00fc", "7.0"]
+    keys = [uuid.UUID(int=n) for n in range(5)]
+    for ids, users in ((texts, ["me", "me-2", "x", "y"]), (keys, keys[:4])):
+        rows = [(u, i, (3 * a + 5 * b) % 10 + 1) for a, u in enumerate(users) for b, i in enumerate(ids)]
+        frame = pd.DataFrame(rows, columns=["reader", "isbn", "rating"])
+        ratings = Ratings.from_frame(frame, user="reader", item="isbn", scale=(1, 10))
+        export.export_model(fit(ratings, n_factors=2), tmp_path / "model.js")
+        back = export.read_model(tmp_path / "model.js")
+        assert back["item_ids"].tolist() == sorted(map(str, ids))
+        assert back["titles"] == [f"item {i}" for i in sorted(map(str, ids))]
+        assert (back["columns"], back["noun"]) == (["reader", "isbn"], ["item", "items"])
+        assert back["reader"] == ("me-3" if ids is texts else "me")
 
 
 def test_the_readers_own_id_is_nobodys(tmp_path):

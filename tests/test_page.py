@@ -97,6 +97,61 @@ def test_every_scale_has_a_control_that_fits(visit, tmp_path, name):  # noqa: F8
     assert messages(page) == ""
 
 
+ODD = ["0123", "123", "7.0", "7", "1e2", "a,b", 'say "x"', "__proto__", "<b>x</b>", "\u00fc", "00", "12"]
+
+
+@pytest.fixture(scope="module")
+def books():
+    """Ids of text that look like numbers, markup and tables, on a scale from 1 to 10."""
+    numbers = rated((1, 10), 1, seed=3).to_frame()
+    names = [*ODD, *(f"034545{n:03}X" for n in range(100 - len(ODD)))]
+    frame = pd.DataFrame(
+        {
+            "reader": "r" + numbers["userId"].astype(str),
+            "isbn": [names[(movie - 100) // 3] for movie in numbers["movieId"]],
+            "rating": numbers["rating"],
+        }
+    )
+    titles = pd.DataFrame({"isbn": names[:2], "title": ["Alien (1979)", "Brazil"]})
+    return Ratings.from_frame(frame, user="reader", item="isbn", scale=(1, 10), movies=titles, name="books")
+
+
+def test_a_table_of_text_ids_on_a_scale_to_ten(visit, tmp_path, books):  # noqa: F811
+    model, path = make_page(tmp_path, books)
+    page = visit(path)
+    assert page.get_by_text("Rate an item, and your list appears here at once.").is_visible()
+    names = dict(zip(books.item_ids.tolist(), books.titles(books.item_ids).tolist(), strict=True))
+    assert names["0123"] == "Alien (1979)" and names["7.0"] == "item 7.0"
+    mine = {"0123": 10.0, "123": 1.0, "7.0": 7.0, 'say "x"': 3.0, "__proto__": 9.0, "<b>x</b>": 2.0}
+    for book, value in mine.items():
+        give(page, names[book], value)
+    shown_as_predicted(page, model, mine)
+    why = listed(page)[0][3]
+    assert re.search(r"[Yy]our (10|[1-9]) for ", why)
+    reload(page)
+    shown_as_predicted(page, model, mine)
+    assert page.locator("main b").count() == 0 and page.title() == "My own page"
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save as CSV").click()
+    waiting.value.save_as(tmp_path / "mine.csv")
+    frame = pd.read_csv(tmp_path / "mine.csv", dtype={"isbn": str})
+    assert list(frame.columns) == ["reader", "isbn", "rating", "timestamp"]
+    assert frame.set_index("isbn")["rating"].to_dict() == mine and set(frame["reader"]) == {"me"}
+    hidden = listed(page)[0][0]
+    page.get_by_role("button", name=f"Not interested in {hidden}").click()
+    reload(page)
+    assert hidden not in [row[0] for row in listed(page)]
+    # An id is found as it is written, and a number in the storage is not taken for text.
+    page.get_by_label("Find an item").fill("0345450")
+    assert page.locator(".try-it-choose li").first.inner_text().startswith("item 0345450")
+    key = page.evaluate("Object.keys(localStorage)[0]")
+    text = json.dumps({"version": 1, "ratings": [["7", 5, 1], [7, 9, 1], [123, 9, 1]], "hidden": []})
+    page.evaluate("([key, text]) => localStorage.setItem(key, text)", [key, text])
+    reload(page)
+    assert "2 stored entries made no sense" in messages(page)
+    shown_as_predicted(page, model, {"7": 5.0})
+
+
 def test_a_slider_that_was_not_touched_is_no_rating(visit, tmp_path):  # noqa: F811
     model, path = make_page(tmp_path, rated((0, 100), 1))
     page = visit(path)

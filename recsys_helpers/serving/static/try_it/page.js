@@ -55,6 +55,7 @@
   }
 
   const [noun, nouns] = model.noun;
+  const aNoun = `${/^[aeiou]/.test(noun) ? "an" : "a"} ${noun}`;
   const capital = (word) => word[0].toUpperCase() + word.slice(1);
   // The dial: how many of the most rated films to leave out.
   const SKIPS = [0, 25, 50, 100, 200, 400, 800, 1600].filter((skip) => skip === 0 || skip < model.n);
@@ -209,7 +210,7 @@
     status,
     h("section", { class: "try-it-choose" },
       h("h2", null, `Rate a few ${nouns}`),
-      h("label", { for: "try-it-query" }, `Find a ${noun}`), query, candidatesNote, candidates, others),
+      h("label", { for: "try-it-query" }, `Find ${aNoun}`), query, candidatesNote, candidates, others),
     h("section", { class: "try-it-result" },
       forYou,
       h("div", { class: "try-it-filters" },
@@ -324,7 +325,7 @@
     }
     rows = next;
     recommendationsNote.textContent = !ratings.size
-      ? `Rate a ${noun}, and your list appears here at once.`
+      ? `Rate ${aNoun}, and your list appears here at once.`
       : silent ? "With so few ratings this model cannot tell one taste from another. Rate a few more."
       : films.length ? "" : `No ${noun} passes these filters. Allow more.`;
     if (ratings.size) {
