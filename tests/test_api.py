@@ -639,10 +639,10 @@ def test_bad_arguments(model, medium):
     with pytest.raises(TypeError, match="store: got str"):
         create_app(model, medium, "f.sqlite")
     with FeedbackStore(":memory:", scale=(0, 10)) as store:
-        with pytest.raises(ValueError, match="store: got ratings from 0 to 10; expected a scale within 0.5"):
+        with pytest.raises(ValueError, match="store: got a scale from 0 to 10; expected 0.5 to 5, that of"):
             create_app(model, medium, store)
     wide = type(medium).from_frame(medium.to_frame(), scale=(0, 10))
-    with pytest.raises(ValueError, match="ratings: got ratings from 0 to 10; expected a scale within 0.5"):
+    with pytest.raises(ValueError, match="ratings: got a scale from 0 to 10; expected 0.5 to 5, that of"):
         create_app(model, wide)
 
 

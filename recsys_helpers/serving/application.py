@@ -24,7 +24,8 @@ def create_app(model, ratings, store=None):
         A known user is folded in from these ratings, so ratings that came after the
         training count at once. They also give each film's number of ratings.
     store : FeedbackStore, optional
-        Where feedback goes. By default into memory, for the life of this application.
+        Where feedback goes, on the scale of the ratings. By default into memory, for the life of this
+        application.
 
     Returns
     -------
@@ -93,10 +94,10 @@ def _check(model, ratings, store):
                 f"ratings: got ids of {what} of type {theirs.dtype}, and a model with ids of type "
                 f"{ours.dtype}; expected numbers in both or text in both"
             )
-    low, high = model.train_.scale
-    for name, scale in (("ratings", ratings.scale), ("store", (low, high) if store is None else store.scale)):
-        if not (low <= scale[0] and scale[1] <= high):
+    low, high = train.scale
+    for name, scale in (("ratings", ratings.scale), ("store", train.scale if store is None else store.scale)):
+        if scale != (low, high):
             raise ValueError(
-                f"{name}: got ratings from {scale[0]:g} to {scale[1]:g}; expected a scale within {low:g} to "
-                f"{high:g}, that of the model's own ratings"
+                f"{name}: got a scale from {scale[0]:g} to {scale[1]:g}; expected {low:g} to {high:g}, that "
+                "of the model's own ratings"
             )

@@ -304,7 +304,7 @@ def _check_model(model):
             f"model: got {type(model).__name__}; expected a fitted BiasedALS with at least one factor: a new "
             "person is then one small system of equations, which the page solves"
         )
-    model._check_fitted()
+    model.score_items()  # raises unless the model is fitted
     if model.n_factors == 0:
         raise ValueError("n_factors: got 0; expected at least 1, as the page ranks films by their factors")
 
