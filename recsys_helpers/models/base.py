@@ -446,10 +446,9 @@ class Recommender(BaseEstimator):
     def _item_frame(self, codes, **columns):
         """A table about items: id, title where the training data has titles, and the columns."""
         train = self.train_
-        frame = pd.DataFrame({train.item_name: train.item_ids[codes]} | columns)
-        if train.movies is not None:
-            frame.insert(1, "title", train.titles(frame[train.item_name]))
-        return frame
+        ids = train.item_ids[codes]
+        titles = {} if train.movies is None else {"title": train.titles(ids)}
+        return pd.DataFrame({train.item_name: ids} | titles | columns)
 
     def _top_frame(self, scores, n):
         """The n best finite scores as a table; ties in the order of the ids."""
@@ -458,8 +457,14 @@ class Recommender(BaseEstimator):
 
     def _reasons(self, codes, values, contribution, baseline, **columns):
         """The table of `explain`: one row a rating, the largest contribution first."""
-        frame = self._item_frame(codes, rating=values, **columns, contribution=contribution)
-        return sorted_reasons(frame, baseline)
+        # Sorted as arrays: a service explains every film of a list, and tables take their time.
+        order = np.argsort(-np.abs(contribution), kind="stable")
+        columns = {name: column[order] for name, column in columns.items()}
+        frame = self._item_frame(
+            codes[order], rating=values[order], **columns, contribution=contribution[order]
+        )
+        frame.attrs["baseline"] = float(baseline)
+        return frame
 
 
 def sorted_reasons(frame, baseline):

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from ..models.base import top_codes
 from .ids import NUMBER, UserId, check_user, plain
 from .scale import step_of
 
@@ -49,6 +50,8 @@ class Service:
         codes = ratings.encode_items(self.item_ids)
         self.counts = np.where(codes >= 0, ratings.item_counts[codes], 0)
         self._own = {plain(film): film for film in self.item_ids.tolist()}  # as the model has it
+        self._ids = list(self._own)
+        self._code = {film: code for code, film in enumerate(self._ids)}
         self.title = dict(zip(self._own, map(str, train.titles(self.item_ids)), strict=True))
         self.count = dict(zip(self._own, self.counts.tolist(), strict=True))
         self._users = {plain(user): code for code, user in enumerate(ratings.user_ids.tolist())}
@@ -149,12 +152,18 @@ class Service:
             dicts with movieId, title, score, and because.
         """
         person, ignored = self.fold_in(stars)
-        among = self.item_ids[self.counts >= min_ratings] if min_ratings > 0 else self.item_ids
-        exclude = [self._own[film] for film in (*stars, *hidden) if film in self._own]
-        films = []
-        if len(among):
-            table = (person or self.model).recommend(n=n, exclude=exclude, among=among)
-            films = self._listed(table)
+        # What `recommend` does, without a table: half of the time of a request.
+        scores = (person or self.model).score_items()
+        scores[~np.isfinite(scores)] = -np.inf
+        if (scores == -np.inf).all():
+            raise _too_few(stars, "no score is finite")
+        scores[[self._code[film] for film in (*stars, *hidden) if film in self._code]] = -np.inf
+        scores[self.counts < min_ratings] = -np.inf
+        best = top_codes(scores, n)
+        films = [
+            {"movieId": self._ids[code], "title": self.title[self._ids[code]], "score": float(scores[code])}
+            for code in best
+        ]
         for film in films:
             explained = person is not None and n_reasons and self.can["explain"]
             film["because"] = self._reasons(person, stars, film["movieId"], n_reasons) if explained else []
@@ -176,8 +185,6 @@ class Service:
         return [one for one in self._listed(table) if self.count[one["movieId"]] >= min_ratings][:n]
 
     def _listed(self, table):
-        if not np.isfinite(table["score"]).all():
-            raise UnanswerableError("ratings: got too few for this model, whose scores are not finite")
         films = map(plain, table[self.item_name].tolist())
         return [
             {"movieId": film, "title": self.title[film], "score": score}
