@@ -155,7 +155,7 @@ def test_what_can_be_given(scale, step, values, start):
     rows = [(1, n, value) for n, value in enumerate(values)]
     ratings = make_ratings(rows, scale=scale)
     assert engine.scale_values(ratings) == values and engine.start_value(values) == start
-    wide = make_ratings([(1, 1, 1 / 3), (1, 2, 4.75)], scale=scale) if scale[0] == 0.5 else None
+    wide = make_ratings([(1, 1, 2 / 3), (1, 2, 4.75)], scale=scale) if scale[0] == 0.5 else None
     if wide is not None:
         assert len(engine.scale_values(wide)) == 101
 
@@ -212,8 +212,8 @@ def session_of(page):
     return found[0] if isinstance(found, list) else found
 
 
-def said(path, who):
-    with FeedbackStore(path) as store:
+def said(path, who, scale=(0.5, 5.0)):
+    with FeedbackStore(path, scale=scale) as store:
         return store.ratings(who), store.hidden(who)
 
 
@@ -354,6 +354,14 @@ def test_a_damaged_file_is_explained_and_left_alone(feedback):
     assert feedback.read_bytes() == b"this is no database" * 500
 
 
+def test_a_file_of_another_scale_is_explained_and_left_alone(feedback):
+    with FeedbackStore(feedback, scale=(1, 10)) as store:
+        store.add("session-ada", 21, "rating", 9)
+    page = visit("session-ada")
+    assert "holds ratings from 9 to 9" in page.error[0].value and len(page.tabs) == 0
+    assert said(feedback, "session-ada", (1, 10)) == ({21: 9.0}, set())
+
+
 def test_a_full_disk_is_told(feedback, monkeypatch):
     page = visit("session-ada")
 
@@ -383,7 +391,7 @@ def test_ids_of_text_on_a_scale_to_ten(feedback, monkeypatch):
     assert page.select_slider("stars").options == [f"{value}.0" for value in range(1, 11)]
     rate(page, "0123", 9.0)
     act(page, page.button("like-Factors-a/b").click())
-    assert said(feedback, "session-ada") == ({"0123": 9.0, "a/b": 9.0}, set())
+    assert said(feedback, "session-ada", (1, 10)) == ({"0123": 9.0, "a/b": 9.0}, set())
     assert any(r"**9 of 10** · item 0123" in text.value for text in page.markdown)
     assert {key.removeprefix("like-Factors-") for key in buttons(page, "like-Factors")} == {"123", "B00X-1"}
     act(page, page.radio("kind").set_value("A user of the data"))

@@ -255,7 +255,7 @@ def test_what_is_no_scale_is_refused(scale, path):
 def test_a_file_of_another_scale_is_refused(path):
     with FeedbackStore(path, scale=(0, 10)) as store:
         store.add(ADA, 1, "rating", 9)
-    with pytest.raises(ValueError, match="scale: got 0.5 to 5, but .*holds ratings from 9 to 9"):
+    with pytest.raises(FeedbackFileError, match="scale: got 0.5 to 5, but .*holds ratings from 9 to 9"):
         FeedbackStore(path)
     with FeedbackStore(path, scale=(1, 9)) as store:
         assert store.ratings(ADA) == {1: 9.0}

@@ -69,10 +69,10 @@ class FeedbackStore:
     Raises
     ------
     FeedbackFileError
-        If the file is damaged, belongs to another program, or was written by a later
-        version; nothing is changed in it.
+        If the file is damaged, belongs to another program, was written by a later version, or
+        holds ratings outside the scale; nothing is changed in it.
     ValueError
-        If the scale is none, or the file holds ratings outside it.
+        If the scale is none.
     OSError
         If it cannot be opened or written.
 
@@ -153,7 +153,7 @@ class FeedbackStore:
         low, high = self.scale
         least, most = self._rows("SELECT MIN(rating), MAX(rating) FROM feedback")[0]
         if least is not None and not (low <= least and most <= high):
-            raise ValueError(
+            raise FeedbackFileError(
                 f"scale: got {low:g} to {high:g}, but {self.path} holds ratings from {least:g} to {most:g}; "
                 "expected the scale that the file was written with, or another file"
             )
