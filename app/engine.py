@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity, load_movielens
-from recsys_helpers.data.movielens import DataError
+from recsys_helpers import BiasedALS, FeedbackStore, ItemKNN, Popularity
+from recsys_helpers.data.tables import open_ratings
 from recsys_helpers.models.base import top_codes
 from recsys_helpers.serving.ids import plain
 from recsys_helpers.serving.scale import step_of
@@ -52,21 +52,8 @@ def load():
     of a table of one's own, from here or from the folder above.
     """
     named = os.environ.get("RECSYS_RATINGS") or "latest-small"
-    try:
-        return load_movielens(named)
-    except DataError:
-        raise  # a damaged file of an edition
-    except ValueError as error:
-        unknown = error
-    for path in (Path(named).expanduser(), HERE.parent / named):
-        if path.exists():
-            from recsys_helpers import load_ratings
-
-            return load_ratings(path)
-    raise FileNotFoundError(
-        f"RECSYS_RATINGS: got {named!r}; expected the path of a table of ratings, or an edition of MovieLens "
-        f"({unknown})"
-    )
+    above = HERE.parent / named
+    return open_ratings(above if above.exists() and not Path(named).exists() else named)
 
 
 def fit(name, ratings):
