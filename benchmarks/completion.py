@@ -299,7 +299,8 @@ def small_problem(m, n, seed=0):
 
 
 def cvxpy_part():
-    from recsys_helpers.models.completion import complete, nuclear_norm_cvxpy
+    from recsys_helpers import nuclear_norm_cvxpy
+    from recsys_helpers.models.completion import complete
 
     lam = 2.0
     complete(*small_problem(10, 10), lam, tol=1e-9)

@@ -21,12 +21,12 @@ _HOME = {
     "load_model": "storage",
     "NewUser": "newcomer",
     "DivergenceError": "training",
-    "nuclear_norm_cvxpy": "completion",
+    "nuclear_norm_cvxpy": "conic",
 }
 _MODULES = {
     name: name
     for name in (
-        "als", "base", "baselines", "completion", "documented", "factors", "gradient", "neighbors",
+        "als", "base", "baselines", "completion", "conic", "documented", "factors", "gradient", "neighbors",
         "newcomer", "nmf", "nuclear", "storage", "svd", "training",
     )
 }  # fmt: skip
