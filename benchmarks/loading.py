@@ -38,7 +38,7 @@ def generate(folder, n_ratings):
     """Write ratings.csv and movies.csv in the layout of 32m; return what it took."""
     import polars as pl
 
-    from recsys_helpers.data.movielens import synthetic_ratings
+    from recsys_helpers import synthetic_ratings
 
     share = n_ratings / 32_000_000
     shape = max(100, round(200_948 * share)), max(100, round(84_432 * share**0.5))

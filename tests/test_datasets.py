@@ -17,13 +17,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsys_helpers.data import movielens as datasets
-from recsys_helpers.data.movielens import (
+from recsys_helpers.data import (
     DataError,
     DownloadError,
+    cache,
     download,
+    editions,
     load_100k_folds,
     load_movielens,
+    movielens,
+    places,
+    splits,
     synthetic_ratings,
 )
 
@@ -132,12 +136,12 @@ def test_embedded_files_have_the_stated_checksums():
 def test_package_without_repository_finds_its_own_copy(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "recsys_helpers"
     write_folder(package / "_data" / "ml-latest-small", "25m")
-    monkeypatch.setattr(datasets, "_PACKAGE", package)
-    monkeypatch.setattr(datasets, "_REPOSITORY_DATA", package.parent / "data")
+    monkeypatch.setattr(places, "PACKAGE", package)
+    monkeypatch.setattr(places, "REPOSITORY_DATA", package.parent / "data")
     assert len(load_movielens("ml-latest-small")) == 3
     monkeypatch.delenv("RECSYS_DATA")
-    assert "recsys_helpers" in str(datasets.data_folder())
-    monkeypatch.setattr(datasets, "_PACKAGE", tmp_path / "nowhere")
+    assert "recsys_helpers" in str(places.data_folder())
+    monkeypatch.setattr(places, "PACKAGE", tmp_path / "nowhere")
     with pytest.raises(DataError, match="clone the repository or install"):
         load_movielens()
 
@@ -212,7 +216,7 @@ def test_columns_may_come_in_any_order_and_with_others_and_a_byte_order_mark(tmp
 
 
 def test_a_file_of_many_blocks_is_read_whole_and_errors_keep_their_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_BLOCK", 1000)
+    monkeypatch.setattr(places, "BLOCK", 1000)
     rng = np.random.default_rng(0)
     lines = [f"{u},{i},{rng.integers(1, 11) / 2},{10**9 + u}" for u in range(1, 40) for i in range(1, 30)]
     head = "userId,movieId,rating,timestamp\n"
@@ -315,11 +319,56 @@ def test_bad_tables_name_line_column_and_remedy(name, file, content, message, tm
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_missing_files_are_named(name, tmp_path):
-    for file in LAYOUTS[name]:
-        folder = write_folder(tmp_path / file, name, **{file: None})
-        with pytest.raises(DataError, match=f"has no {file}, which ml-{name} needs; download the zip again"):
-            load_movielens(name, folder)
+def test_missing_ratings_are_named(name, tmp_path):
+    file = RATINGS_FILE[name]
+    folder = write_folder(tmp_path / file, name, **{file: None})
+    with pytest.raises(DataError, match=f"has no {file}, which ml-{name} needs; download the zip again"):
+        load_movielens(name, folder)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "file", "file among others"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_ratings_alone_are_read_with_no_movies(name, form, tmp_path, monkeypatch):
+    others = dict.fromkeys(file for file in LAYOUTS[name] if file != RATINGS_FILE[name])
+    if form == "zip":
+        path = write_zip(tmp_path / "x.zip", name, **others)
+    else:
+        path = write_folder(tmp_path / "x", name, **others)
+        if form != "folder":
+            path = path / RATINGS_FILE[name]
+        if form == "file among others":
+            write_folder(tmp_path / "x" / "another", name)
+    monkeypatch.setattr(cache, "FROM_BYTES", 1)
+    for _ in ("read", "from the cache"):
+        ratings = load_movielens(name, path)
+        assert rows(ratings) == EXPECTED[name]
+        assert len(ratings.movies) == 0 and ratings.users is None
+        assert list(ratings.movies.columns) == ["movieId", "title", "year", "genres"]
+        assert ratings.notes == tuple(f"no {file} beside the ratings" for file in others)
+        assert ratings.titles(ratings.item_ids[:1]).tolist() == [f"movie {ratings.item_ids[0]}"]
+
+
+def test_the_path_of_the_ratings_finds_the_tables_beside_them(tmp_path):
+    ratings = load_movielens("25m", write_folder(tmp_path / "x", "25m") / "ratings.csv")
+    assert len(ratings.movies) == 3 and ratings.notes == ()
+    dat = write_folder(tmp_path / "y", "1m") / "ratings.dat"
+    with pytest.raises(DataError, match="ml-latest-small has its ratings in ratings.csv; pass the name of"):
+        load_movielens(path=dat)
+
+
+def test_a_zip_with_backslashes_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file, content in LAYOUTS["25m"].items():
+            archive.writestr("ml-25m\\" + file, content)
+    ratings = load_movielens("25m", tmp_path / "x.zip")
+    assert rows(ratings) == EXPECTED["25m"] and len(ratings.movies) == 3
+
+
+def test_a_rating_off_the_scale_gets_a_remedy_that_exists(tmp_path):
+    folder = write_folder(tmp_path / "x", "25m", **{"ratings.csv": CSV + b"1,2,0,4\n"})
+    with pytest.raises(DataError, match="line 2: got 0.0; .*load_ratings reads ratings on any scale") as said:
+        load_movielens("25m", folder)
+    assert "scale=" not in str(said.value)
 
 
 def test_wrong_paths_and_names(tmp_path):
@@ -488,7 +537,9 @@ def folds_of_100k():
 def test_official_folds_share_one_index_and_partition_the_data(tmp_path):
     whole = load_movielens("100k", write_folder(tmp_path / "x", "100k", **folds_of_100k()))
     tested = []
-    for fold, (train, test) in enumerate(load_100k_folds(tmp_path / "x"), 1):
+    for fold, part in enumerate(load_100k_folds(tmp_path / "x"), 1):
+        train, test = part
+        assert isinstance(part, splits.Split)
         assert (len(train), len(test), test.name) == (8, 2, f"ml-100k u{fold}.test")
         for part in (train, test):
             assert part.user_ids.tolist() == whole.user_ids.tolist()
@@ -515,7 +566,7 @@ def test_folds_that_are_no_partition_are_refused(tmp_path):
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
     """A folder of 25m whose ratings are cached, and the cache's folder."""
-    monkeypatch.setattr(datasets, "_CACHE_FROM_BYTES", 1)
+    monkeypatch.setattr(cache, "FROM_BYTES", 1)
     folder = write_folder(tmp_path / "x", "25m")
     load_movielens("25m", folder)
     (store,) = (tmp_path / "data").iterdir()
@@ -526,7 +577,7 @@ def forbid_reading(monkeypatch):
     def read(*args, **options):
         raise AssertionError("the text file was read")
 
-    monkeypatch.setattr(datasets, "_rating_table", read)
+    monkeypatch.setattr(movielens, "_rating_table", read)
 
 
 def test_cache_gives_the_same_and_is_used(cached, monkeypatch):
@@ -576,7 +627,7 @@ def test_changed_file_replaces_its_cache(cached):
 
 
 def test_cache_keeps_users(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_CACHE_FROM_BYTES", 1)
+    monkeypatch.setattr(cache, "FROM_BYTES", 1)
     folder = write_folder(tmp_path / "x", "1m")
     before = load_movielens("1m", folder)
     forbid_reading(monkeypatch)
@@ -584,7 +635,7 @@ def test_cache_keeps_users(tmp_path, monkeypatch):
 
 
 def test_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_CACHE_FROM_BYTES", 1)
+    monkeypatch.setattr(cache, "FROM_BYTES", 1)
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="the cache could not be written .*cache=False"):
@@ -694,7 +745,7 @@ def test_file_in_place_with_another_checksum_is_refused_and_kept(zipped, tmp_pat
 def test_checked_zip_is_not_checked_again_once_cached(server, zipped, monkeypatch):
     import pooch
 
-    monkeypatch.setattr(datasets, "_CACHE_FROM_BYTES", 1)
+    monkeypatch.setattr(cache, "FROM_BYTES", 1)
     content, checksum = zipped
     server.files["/ml-1m.zip"] = content
     load_movielens("1m", checksum=checksum, sources=[server.url], verbose=False)
@@ -712,14 +763,14 @@ def test_sets_without_a_fixed_checksum_need_one(server):
 
 
 def test_default_sources_are_secure_and_the_mirror_has_the_four_old_sets():
-    assert datasets._GROUPLENS.startswith("https://") and datasets._MIRROR.startswith("https://")
-    assert [name for name, edition in datasets._EDITIONS.items() if edition.mirrored] == [
+    assert editions.GROUPLENS.startswith("https://") and editions.MIRROR.startswith("https://")
+    assert [name for name, edition in editions.EDITIONS.items() if edition.mirrored] == [
         "100k",
         "1m",
         "10m",
         "20m",
     ]
-    fixed = {name for name, edition in datasets._EDITIONS.items() if edition.checksum}
+    fixed = {name for name, edition in editions.EDITIONS.items() if edition.checksum}
     assert fixed == {"100k", "1m", "10m", "20m", "25m", "32m"}
 
 

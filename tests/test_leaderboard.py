@@ -16,7 +16,7 @@ import pytest
 from sklearn.base import clone
 
 from recsys_helpers import PureSVD, evaluation, load_movielens, metrics, splits
-from recsys_helpers.data import movielens as datasets
+from recsys_helpers.data import editions, fetch, load_100k_folds, synthetic_ratings
 from recsys_helpers.evaluation import comparison, tuning
 from recsys_helpers.models.baselines import BiasModel, Popularity
 
@@ -129,7 +129,7 @@ def test_published_figures_stand_beside_the_nearest_or_the_best_of_ours(leaderbo
 
 def archive_of_100k():
     """ml-100k.zip with every file of the original, around synthetic ratings in whole stars."""
-    made = datasets.synthetic_ratings(220, 200, 7000, seed=1).to_frame()
+    made = synthetic_ratings(220, 200, 7000, seed=1).to_frame()
     made["rating"] = np.ceil(made["rating"]).astype(int)
     rng = np.random.default_rng(0)
     made["timestamp"] = 874724710 + rng.integers(0, 18_000_000, len(made))
@@ -139,7 +139,7 @@ def archive_of_100k():
     files = {
         "u.data": rows,
         "u.info": ["220 users\n", "200 items\n", f"{len(rows)} ratings\n"],
-        "u.genre": [f"{name}|{n}\n" for n, name in enumerate(datasets._GENRES_100K)] + ["\n"],
+        "u.genre": [f"{name}|{n}\n" for n, name in enumerate(editions.GENRES_100K)] + ["\n"],
         "u.occupation": ["writer\n", "none\n"],
         "u.user": [f"{u}|{20 + u % 50}|{'MF'[u % 2]}|writer|5{u:04d}\n" for u in range(1, 221)],
         "u.item": [
@@ -166,7 +166,7 @@ def archive_of_100k():
 
 
 def archive_of_1m():
-    made = datasets.synthetic_ratings(210, 190, 6000, seed=2).to_frame()
+    made = synthetic_ratings(210, 190, 6000, seed=2).to_frame()
     made["rating"] = np.ceil(made["rating"]).astype(int)
     columns = enumerate(made[["userId", "movieId", "rating"]].itertuples(index=False))
     genres = ["Comedy|Drama", "Comedy|War"]
@@ -201,14 +201,13 @@ def served(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
-    editions = dict(datasets._EDITIONS)
     for name in ("100k", "1m"):
         checksum = "md5:" + hashlib.md5(files[f"/ml-{name}.zip"]).hexdigest()
-        editions[name] = editions[name]._replace(checksum=checksum)
-    monkeypatch.setattr(datasets, "_EDITIONS", editions)
+        edition = editions.EDITIONS[name]._replace(checksum=checksum)
+        monkeypatch.setitem(editions.EDITIONS, name, edition)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setattr(datasets, "_GROUPLENS", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setattr(datasets, "_MIRROR", "http://127.0.0.1:9/")
+        monkeypatch.setattr(fetch, "GROUPLENS", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setattr(fetch, "MIRROR", "http://127.0.0.1:9/")
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield asked
@@ -242,7 +241,7 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     assert "Published figures, and ours" in printed and "GLocal-K" in printed
     board = pd.DataFrame(results["100k"]["rows"]).set_index(["protocol", "model"])
     assert set(board.index.get_level_values("protocol")) == {"u1-u5", "u1", "5-fold", "temporal"}
-    folds = list(datasets.load_100k_folds())
+    folds = list(load_100k_folds())
     chosen = {
         (f["protocol"], f["fold"]): f["settings"] for f in results["100k"]["folds"] if f["model"] == "biases"
     }

@@ -134,13 +134,14 @@ def open_ratings(source, **columns):
     -------
     Ratings
     """
-    from .movielens import _EDITIONS, load_movielens
+    from .editions import EDITIONS
+    from .movielens import load_movielens
 
     path = Path(source).expanduser()
     key = str(source).lower().removeprefix("ml-")
     given = {name: value for name, value in columns.items() if value is not None}
     movielens = {name: given[name] for name in ("duplicates",) if name in given}
-    if not path.exists() and key in _EDITIONS:
+    if not path.exists() and key in EDITIONS:
         return load_movielens(key, **movielens)
     path = _existing(path)
     edition = None if {"layout", "user", "item", "separator"} & set(given) else _movielens_edition(path)
