@@ -25,6 +25,12 @@ def make_ratings(triples, **options):
     )
 
 
+@pytest.fixture
+def own_data_folder(tmp_path, monkeypatch):
+    """No test writes into the repository's data/cache."""
+    monkeypatch.setenv("RECSYS_DATA", str(tmp_path / "data"))
+
+
 @pytest.fixture(scope="session")
 def toy():
     """The 4 x 5 table of the chapters, with gaps; ids are not codes on purpose."""
