@@ -28,7 +28,7 @@ class Ratings:
     user whose every rating went to the other side still has a code.
 
     All arrays are read-only. Make one with `Ratings.from_frame` or
-    `recsys_helpers.datasets.load_movielens`.
+    `recsys_helpers.load_movielens`.
 
     Parameters
     ----------
