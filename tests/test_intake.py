@@ -63,6 +63,11 @@ def test_two_likely_columns_are_refused_and_one_named_twice_too():
     with pytest.raises(ValueError, match=r"columns \['userId', 'uid'\] could both hold the users; name"):
         Ratings.from_frame(BASE.assign(uid=1))
     assert len(Ratings.from_frame(BASE.assign(uid=1), user="userId")) == 4
+    table = BASE.assign(date=5, time=6)
+    with pytest.raises(ValueError, match="could both hold the timestamps; .*, or none .*: timestamp=False"):
+        Ratings.from_frame(table)
+    assert Ratings.from_frame(table, timestamp=False).timestamps is None
+    assert Ratings.from_frame(table, timestamp="date").timestamps.tolist() == [5] * 4
     with pytest.raises(ValueError, match="column userId is there 2 times"):
         Ratings.from_frame(pd.concat([BASE, BASE[["userId"]]], axis=1))
 
@@ -71,6 +76,16 @@ def test_a_table_without_ratings_counts_pairs():
     for ratings in (Ratings.from_frame(BASE[["userId", "movieId"]]), Ratings.from_frame(BASE, implicit=True)):
         assert ratings.values.tolist() == [1, 1, 1, 1] and ratings.scale == (0, 1)
         assert "every pair counts 1" in ratings.summary()["found"]
+        liked = BiasModel().fit(ratings).fold_in(pd.DataFrame({"movieId": [10]}))
+        assert liked.ratings.tolist() == [1]
+
+
+def test_ratings_of_an_unusual_name_do_not_go_unnoticed():
+    table = BASE.rename(columns={"rating": "Bewertung"})
+    for frame in (table, pl.from_pandas(table)):
+        with pytest.raises(ValueError, match="is it Bewertung. Pass rating='Bewertung', or implicit"):
+            Ratings.from_frame(frame)
+        assert Ratings.from_frame(frame, implicit=True).values.tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("bad", ["x", 3, {"userId": [1]}, [[1, 2, 3]], np.zeros((2, 3))])
@@ -111,6 +126,11 @@ MARKS = [uuid.UUID(int=5), uuid.UUID(int=2), uuid.UUID(int=9)]
         (np.array([3, 1, 3, 2], np.int8), [3, 1, 3, 2]),
         (pd.array([3, 1, 3, 2], dtype="Int64"), [3, 1, 3, 2]),
         ([np.int64(3), 1, 3, 2**62], [3, 1, 3, 2**62]),
+        (pd.Categorical([3, 1, 3, 2]), [3, 1, 3, 2]),
+        (pd.array(["b", "a", "b", "c"], dtype="string"), ["b", "a", "b", "c"]),
+        (pd.array(["b", "a", "b", "c"], dtype=object), ["b", "a", "b", "c"]),
+        (np.array(["b", "a", "b", "c"], dtype=np.dtypes.StringDType()), ["b", "a", "b", "c"]),
+        (pd.arrays.SparseArray([3, 0, 3, 2]), [3, 0, 3, 2]),
     ],
 )
 def test_ids_come_back_as_they_went_in_everywhere(users, same):
@@ -144,10 +164,13 @@ def test_text_and_numbers_never_meet():
         ([1, None, 2, 3], "column userId, row 1: got nan; expected an id"),
         (["a", None, "b", "c"], "column userId, row 1: got None; expected an id"),
         (["a", "b", " ", "c"], "row 2: got ' '; expected an id that is not blank"),
-        (["a", 1, "b", "c"], "got 'a' in row 0 and 1 in row 1: numbers and text in one column"),
+        (["a", 1, "b", "c"], "got 'a' in row 0 and 1 in row 1: two kinds in one column"),
         ([1.5, 2, 3, 4], "row 0: got 1.5; expected a whole number"),
         ([2.0**60, 2, 3, 4], "exact up to 2"),
         ([True, False, True, True], "got True and False"),
+        ([1, True, 2, 3], "got 1 in row 0 and True in row 1: two kinds"),
+        (pd.to_timedelta([1, 2, 3, 4], unit="s"), "got durations"),
+        ([b"a", b"b", b"a", b"c"], "got bytes values"),
         (pd.to_datetime(["2020-01-01"] * 4), "got dates"),
         ([datetime.date(2020, 1, 1)] * 4, "got date values"),
         ([2**64, 1, 2, 3], "expected 64 bits"),
@@ -159,6 +182,46 @@ def test_text_and_numbers_never_meet():
 def test_bad_ids_name_the_row(users, words):
     with pytest.raises(ValueError, match=words):
         Ratings.from_frame(with_ids(users))
+
+
+@pytest.mark.parametrize("one", ["a", np.str_("a"), np.array("a")])
+def test_one_id_and_ids_of_any_collection(one):
+    ratings = Ratings.from_frame(with_ids(["b", "a", "b", "c"]))
+    assert ratings.encode_users(one).tolist() == [0]
+    two = ["c", "z"]
+    some = [tuple(two), dict.fromkeys(two).keys(), pd.Series(two), iter(two), pl.Series(two)]
+    for users in some:
+        assert ratings.encode_users(users).tolist() == [2, -1]
+    assert ratings.encode_users([]).tolist() == []
+
+
+@pytest.mark.parametrize("shift", [0, 7, 2**40, 2**63])
+@settings(max_examples=30, deadline=None)
+@given(ids=st.lists(st.integers(0, 50), min_size=1, max_size=40), dtype=st.sampled_from("bBhHiIlL"))
+def test_the_same_ids_in_another_type_give_the_same_codes(shift, ids, dtype):
+    shifted = np.array(ids, dtype=np.uint64) + np.uint64(shift)
+    known, codes = intake.encode_ids(shifted, "ids")
+    expected = sorted(set(ids))
+    assert known.tolist() == [x + shift for x in expected]
+    assert codes.tolist() == [expected.index(x) for x in ids]
+    if shift == 0:
+        other = np.array(ids).astype(dtype)
+        assert intake.encode_ids(other, "ids")[1].tolist() == codes.tolist()
+        assert intake.lookup(known, other, "ids").tolist() == codes.tolist()
+
+
+def test_small_types_at_their_edges():
+    known, codes = intake.encode_ids(np.array([-128, 127, 0], dtype=np.int8), "ids")
+    assert known.tolist() == [-128, 0, 127] and codes.tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("make", [lambda x: x, pd.Series, pl.Series, lambda x: np.array(x, dtype=object)])
+def test_text_in_any_column_is_sorted_and_found(make):
+    texts = ["b", "é", "a", "b", "Z", "zz"]
+    known, codes = intake.encode_ids(make(texts), "ids")
+    assert known.tolist() == sorted(set(texts))
+    assert known[codes].tolist() == texts
+    assert intake.lookup(known, make(["zz", "A", "b"]), "ids").tolist() == [3, -1, 2]
 
 
 def test_missing_text_of_polars_names_the_row():
@@ -200,6 +263,28 @@ def test_large_numbers_are_compared_exactly(known, asked):
     assert intake.lookup(ids, asked, "ids").tolist() == expected
 
 
+def test_arrow_columns_of_every_kind():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table(
+        {
+            "user_id": pyarrow.array(["b", "a", "b"]).dictionary_encode(),
+            "asin": ["x", "y", "z"],
+            "overall": [1.0, 2.0, 5.0],
+            "date": pyarrow.array([0, 1000, 2000], pyarrow.timestamp("ms", tz="Asia/Tokyo")),
+        }
+    )
+    for frame in (table, table.to_batches()[0]):
+        ratings = Ratings.from_frame(frame)
+        rows = ratings.to_frame().to_numpy().tolist()
+        assert rows == [["b", "x", 1, 0], ["a", "y", 2, 1], ["b", "z", 5, 2]]
+    twice = pyarrow.Table.from_arrays([table["asin"]] * 2 + [table["overall"]], ["asin", "asin", "rating"])
+    with pytest.raises(ValueError, match="column asin is there 2 times"):
+        Ratings.from_frame(twice, user="rating")
+    assert Ratings.from_frame(table).encode_items(pyarrow.array(["z", "?"])).tolist() == [2, -1]
+    with pytest.raises(ValueError, match="column user_id: got datetime values; expected ids"):
+        Ratings.from_frame(table.drop_columns("user_id").rename_columns(["asin", "overall", "user_id"]))
+
+
 # ---- times ------------------------------------------------------------------------------
 
 SECONDS = [1_000_000_000, 1_000_000_060]
@@ -218,6 +303,8 @@ MOMENTS = pd.to_datetime(SECONDS, unit="s")
         [x.isoformat() + "Z" for x in MOMENTS],
         ["2001-09-09T03:46:40+02:00", "2001-09-09 03:47:40+02:00"],
         [str(x) for x in SECONDS],
+        pd.Series(MOMENTS).astype("timestamp[us][pyarrow]"),
+        pd.Series(MOMENTS.tz_localize("UTC")).astype("timestamp[ms, tz=Asia/Tokyo][pyarrow]"),
         pl.Series(MOMENTS.to_pydatetime().tolist()),
         pl.Series([x * 1000 for x in SECONDS]).cast(pl.Datetime("ms")),
         pl.Series([x * 10**9 for x in SECONDS]).cast(pl.Datetime("ns", "Asia/Tokyo")),
@@ -226,6 +313,11 @@ MOMENTS = pd.to_datetime(SECONDS, unit="s")
 )
 def test_a_second_is_a_second(times):
     assert intake.read_times(times, "timestamp").tolist() == SECONDS
+
+
+def test_times_before_1970():
+    assert intake.read_times(["1969-12-31T23:59:59.5"], "timestamp").tolist() == [-1]
+    assert intake.read_times([-1.5, 3], "timestamp").tolist() == [-2, 3]
 
 
 def test_days():
@@ -246,6 +338,11 @@ def test_days():
         (["2020-01-01", "soon"], "row 1: got 'soon'; expected ISO text"),
         (["2020-01-01", None], "row 1: got None; expected a time"),
         ([object()], "expected seconds, a date or ISO text"),
+        ([20050906, 20051231], "days written as YYYYMMDD"),
+        (np.array(["2020-01-01", "9999-01-01"], "datetime64[s]"), "row 1: .* before the year 5138"),
+        (pl.Series([datetime.timedelta(1)]), "got Duration.* expected seconds, dates or ISO text"),
+        (pd.to_timedelta([1], unit="s"), "got timedelta64"),
+        ([True], "got bool values"),
     ],
 )
 def test_bad_times(times, words):
@@ -275,6 +372,9 @@ def test_bad_times(times, words):
         ([55, 80, 100], (0, 100)),
         ([1, 2, 1, 3, 57], (1, 57)),
         ([1, 2, 900], (1, 900)),
+        ([12.5, 1.5, 80.25, 3.0], (0, 100)),
+        ([250, 250], (1, 250)),
+        ([3] * 999_999 + [1.5] + [4] * 600_000, (0.5, 5)),
     ],
 )
 def test_the_scale_is_found_and_told(values, scale):
@@ -293,6 +393,9 @@ def test_the_scale_is_found_and_told(values, scale):
         (pd.to_datetime(["2020-01-01"] * 4), "column rating: got dates"),
         ([1, np.inf, 2, 3], "row 1: got inf"),
         ([1, None, 2, 3], "row 1: got nan"),
+        ([1, 1e39, 2, 3], "row 1: got 1e.39; expected a finite number"),
+        ([-1, 7, 8, 9], 'got the rating -1 among others from 7 to 9; it may mean "not rated"'),
+        ([1j, 2, 3, 4], "got complex numbers"),
     ],
 )
 def test_bad_ratings(rating, words):

@@ -26,6 +26,8 @@ def genres_of(movies):
         pl.DataFrame({"movieId": [10, 20, 30], "title": list("ABC"), "genres": [["x", "y"], ["x"], ["y"]]}),
         MOVIES.iloc[::-1].convert_dtypes(),
         MOVIES.astype({"movieId": float}),
+        MOVIES.astype({"movieId": "category"}),
+        MOVIES.rename(columns={"title": "Book-Title"}),
     ],
 )
 def test_tables_in_every_form(movies):

@@ -80,7 +80,7 @@ def find_columns(names, given, required, label, *, known=None):
             continue
         name = given[role]
         if name is None:
-            name = _likely(role, names, (known or {}).get(role), label, role in required)
+            name = _likely(role, names, (known or {}).get(role), label)
         elif name not in names:
             near = difflib.get_close_matches(str(name), [str(n) for n in names], n=1)
             hint = f"; did you mean {near[0]!r}" if near else ""
@@ -107,15 +107,16 @@ def find_columns(names, given, required, label, *, known=None):
 _EXAMPLES = {"user": "userId", "item": "movieId", "rating": "rating", "timestamp": "timestamp"}
 
 
-def _likely(role, names, preferred, label, required):
+def _likely(role, names, preferred, label):
     if preferred is not None and preferred in names:
         return preferred
     for tier in ALIASES[role]:
-        matches = [name for name in dict.fromkeys(names) if plain(name) in tier]
-        # One of several times is as good as the other; of several ids or ratings it is not.
-        if len(set(matches)) > 1 and required:
+        matches = list(dict.fromkeys(name for name in names if plain(name) in tier))
+        if len(matches) > 1:
+            none = ", or none of them: timestamp=False" if role == "timestamp" else ""
             raise ValueError(
-                f"{label}: columns {matches} could both hold the {role}s; name the right one: {role}=..."
+                f"{label}: columns {matches} could both hold the {role}s; name the right one: "
+                f"{role}={matches[0]!r}{none}"
             )
         if matches:
             return matches[0]

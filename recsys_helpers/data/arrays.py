@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
+
+_BLOCK = 1 << 16  # rows at a time, so that temporaries stay in cache
 
 
 def frozen(array, dtype=None):
@@ -16,30 +19,60 @@ def frozen(array, dtype=None):
     return view
 
 
-def encode_whole(ids, overwrite=False):
-    """Sorted unique ids and the int32 code of each row, for whole numbers.
+def blocks(length):
+    """Slices that cover so many rows."""
+    return (slice(at, at + _BLOCK) for at in range(0, length, _BLOCK))
 
-    MovieLens ids are small and dense, so a lookup table of max(id) + 1 cells is
-    both faster than a sort and small; sparse ids fall back to the sort. With
-    `overwrite` the codes take the place of int32 ids: at 32 million ratings the
-    time goes into touching fresh memory.
+
+def encode_whole(ids, overwrite=False):
+    """Sorted unique whole numbers and the int32 code of each row.
+
+    Parameters
+    ----------
+    ids : ndarray of int, shape (nnz,)
+        At least one.
+    overwrite : bool
+        Codes may take the place of int32 ids: at 32 million ratings the time goes into touching
+        fresh memory.
+
+    Returns
+    -------
+    unique : ndarray of int64 or uint64
+        uint64 where `ids` is.
+    codes : ndarray of int32, shape (nnz,)
+
+    Notes
+    -----
+    Ids that lie as dense as those of MovieLens are looked up in a table of max - min + 1 cells, which is
+    both faster than hashing and small: O(nnz). Others are hashed, and the unique ones sorted.
     """
-    low, top = int(ids.min()), int(ids.max()) + 1
-    if low >= 0 and top <= max(4 * len(ids), 1 << 20):
-        # In blocks, so that temporaries stay in cache.
-        blocks = [slice(at, at + (1 << 16)) for at in range(0, len(ids), 1 << 16)]
-        seen = np.zeros(top, dtype=bool)
-        for block in blocks:
-            seen[ids[block]] = True
-        unique = np.flatnonzero(seen)
-        code_of = np.zeros(top, dtype=np.int32)
-        code_of[unique] = np.arange(len(unique), dtype=np.int32)
-        codes = ids if overwrite and ids.dtype == np.int32 else np.empty(len(ids), dtype=np.int32)
-        for block in blocks:
-            codes[block] = code_of[ids[block]]
-        return unique.astype(ids.dtype, copy=False), codes
-    unique, codes = np.unique(ids, return_inverse=True)
-    return unique, codes.astype(np.int32)
+    low, high = int(ids.min()), int(ids.max())
+    wide = np.uint64 if ids.dtype == np.uint64 else np.int64
+    room = max(4 * len(ids), 1 << 20)
+    if high - low < room:
+        if 0 <= low and high < room:
+            low = 0  # nothing to subtract
+        unique, codes = _by_table(ids, low, high - low + 1, wide, overwrite)
+        return (unique.astype(wide) + wide(low)), codes
+    codes, unique = pd.factorize(ids, sort=True)
+    return np.asarray(unique).astype(wide, copy=False), codes.astype(np.int32)
+
+
+def _by_table(ids, low, span, wide, overwrite):
+    def cells(block):
+        return ids[block] if low == 0 else ids[block].astype(wide, copy=False) - wide(low)
+
+    seen = np.zeros(span, dtype=bool)
+    for block in blocks(len(ids)):
+        seen[cells(block)] = True
+    unique = np.flatnonzero(seen)
+    code_of = np.zeros(span, dtype=np.int32)
+    code_of[unique] = np.arange(len(unique), dtype=np.int32)
+    overwrite = overwrite and ids.dtype == np.int32 and ids.flags.writeable
+    codes = ids if overwrite else np.empty(len(ids), dtype=np.int32)
+    for block in blocks(len(ids)):
+        codes[block] = code_of[cells(block)]
+    return unique, codes
 
 
 def strictly_sorted(rows, columns):

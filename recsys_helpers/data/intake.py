@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
-from .arrays import encode_whole
+from .arrays import blocks, encode_whole
 
 # Seconds from here on lie after the year 5138: they are milliseconds, or smaller still.
 IMPLAUSIBLE = 10**11
@@ -43,16 +43,26 @@ def columns_of(frame, label):
     if home == "polars" and hasattr(frame, "get_column"):
         return list(frame.columns), frame.get_column
     if home == "pyarrow" and hasattr(frame, "column_names"):
-        return list(frame.column_names), frame.column
+        return list(frame.column_names), lambda name: _polars(frame.column(name))
+    hint = "; make one of it with pd.DataFrame" if isinstance(frame, dict | list | np.ndarray) else ""
     raise TypeError(
         f"{label}: got {type(frame).__name__}; expected a Ratings or a table: a DataFrame of pandas or "
-        "Polars, or a PyArrow Table"
+        f"Polars, or a PyArrow Table{hint}"
     )
+
+
+def _polars(column):
+    """A column of PyArrow as one of Polars, which shares its memory."""
+    import polars
+
+    return polars.from_arrow(column)
 
 
 def _array(values):
     """A column as a NumPy array: numbers as they are, everything else as objects; None for missing."""
     home = type(values).__module__.split(".")[0]
+    if home == "pyarrow":
+        values, home = _polars(values), "polars"
     if home == "polars":
         if values.null_count() or values.dtype.to_python() not in (int, float, bool):
             if values.dtype.is_temporal():
@@ -61,15 +71,15 @@ def _array(values):
             out[:] = values.to_list()
             return out
         return values.to_numpy()
-    if home == "pyarrow":
-        values = values.to_pandas()
     if isinstance(values, pd.Index | pd.Series):
-        values = values.array
+        values = values.to_numpy() if isinstance(values.dtype, np.dtype) else values.array
     if isinstance(values, pd.Categorical):
         categories = _array(values.categories)
         if len(categories) == 0 or (values.codes < 0).any():
             categories = np.append(np.asarray(categories, dtype=object), [None])
         return categories[values.codes]
+    if isinstance(values, pd.arrays.SparseArray):
+        return _array(values.to_dense())
     if isinstance(values, ExtensionArray):
         kind = getattr(values.dtype, "kind", "O")
         if kind in "iufb" and not values.isna().any():
@@ -77,17 +87,18 @@ def _array(values):
         if kind == "M":
             return values.to_numpy(dtype=object) if values.isna().any() else np.asarray(_utc(values))
         return values.to_numpy(dtype=object, na_value=None)
+    if hasattr(values, "__iter__") and not isinstance(values, str | bytes | list | tuple | np.ndarray):
+        values = list(values)  # sets, keys of a dict, generators
     if np.ndim(values) == 0:
-        out = np.empty(1, dtype=object)
-        out[0] = values
-        return out if not isinstance(values, np.generic | int | float) else np.atleast_1d(np.asarray(values))
+        values = [values.item() if isinstance(values, np.ndarray | np.generic) else values]
     array = np.asarray(values) if not isinstance(values, list | tuple) else _of_list(values)
-    return array.astype(object) if array.dtype.kind in "US" else array
+    return array.astype(object) if array.dtype.kind in "UST" else array
 
 
 def _of_list(values):
     """An array that keeps what NumPy would change: numbers beside text, and whole numbers beyond int64."""
-    array = np.asarray(values) if not any(isinstance(x, str | uuid.UUID) for x in values) else None
+    odd = str | uuid.UUID | bool | np.bool_
+    array = np.asarray(values) if not any(isinstance(x, odd) for x in values) else None
     changed = array is None or array.dtype.kind in "USO" or array.ndim != 1
     if changed or array.dtype.kind == "f" and any(isinstance(x, numbers.Integral) for x in values):
         array = np.empty(len(values), dtype=object)
@@ -100,7 +111,7 @@ def _utc(values):
     times = pd.Series(values)
     if getattr(times.dtype, "tz", None) is not None or "tz=" in str(times.dtype):
         times = pd.to_datetime(times, utc=True).dt.tz_localize(None)
-    return times.to_numpy(dtype="datetime64[ns]")
+    return times.to_numpy(dtype="datetime64[s]")
 
 
 # ---- ids --------------------------------------------------------------------------
@@ -140,7 +151,8 @@ def read_ids(values, label, rows=ROWS):
     if kind == "b":
         raise ValueError(f"{label}: got True and False; expected ids: whole numbers or text")
     if kind in "mM":
-        raise ValueError(f"{label}: got dates; expected ids: whole numbers or text")
+        what = "dates" if kind == "M" else "durations"
+        raise ValueError(f"{label}: got {what}; expected ids: whole numbers or text")
     if kind == "f":
         return _whole(array, label, rows)
     if kind in "iu":
@@ -188,9 +200,8 @@ def _of_objects(array, label, rows):
     at = int(np.argmax(other))
     word, offset = rows
     raise ValueError(
-        f"{label}: got {array[0]!r} in {word} {offset} and {array[at]!r} in {word} {at + offset}: "
-        "numbers and "
-        "text in one column; make them one kind, for example with .astype(str)"
+        f"{label}: got {array[0]!r} in {word} {offset} and {array[at]!r} in {word} {at + offset}: two kinds "
+        "in one column; make them one, for example with .astype(str)"
     )
 
 
@@ -225,32 +236,65 @@ def encode_ids(values, label, rows=ROWS, overwrite=False):
         As for `read_ids`.
     overwrite : bool
         Codes may take the place of int32 ids.
+
+    Notes
+    -----
+    O(nnz) for whole numbers that lie dense; otherwise a hash of each row and a sort of the distinct ids.
     """
-    quick = _encode_text(values)
-    if quick is not None:
-        return quick
-    ids = read_ids(values, label, rows)
-    if ids.dtype.kind in "iu":
-        unique, codes = encode_whole(ids, overwrite)
-        return unique.astype(np.int64, copy=False) if unique.dtype != np.uint64 else unique, codes
-    codes, unique = pd.factorize(ids, sort=True)
-    return np.asarray(unique, dtype=object), codes.astype(np.int32)
+    text = _distinct_text(values)
+    if text is None:
+        ids = read_ids(values, label, rows)
+        if ids.dtype.kind in "iu":
+            return encode_whole(ids, overwrite) if len(ids) else (ids, ids.astype(np.int32))
+        codes, distinct = pd.factorize(ids)
+        text = np.asarray(distinct, dtype=object), codes
+    distinct, codes = text
+    if (distinct[1:] > distinct[:-1]).all():
+        return distinct, codes.astype(np.int32, copy=False)
+    order = np.argsort(distinct, kind="stable")
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return distinct[order], place[codes]
 
 
-def _encode_text(values):
-    """Text of Polars, sorted and looked up without making a Python object of each row."""
-    if type(values).__module__.split(".")[0] != "polars" or values.null_count():
-        return None
+def _distinct_text(values):
+    """A column of text as its distinct values and the place of each row's; None where it is no sound text.
+
+    Each text is looked at once, and no Python object is made of each row where the library has none.
+    """
+    home = type(values).__module__.split(".")[0]
+    if home == "pyarrow":
+        values, home = _polars(values), "polars"
+    if home == "polars":
+        return _distinct_text_of_polars(values)
+    if isinstance(values, pd.Series | pd.Index) and isinstance(values.dtype, pd.StringDtype):
+        codes, distinct = pd.factorize(values.array)
+        distinct = distinct.to_numpy(dtype=object)
+    else:
+        if isinstance(values, pd.Series | pd.Index) and values.dtype == object:
+            values = values.to_numpy()
+        if not isinstance(values, np.ndarray) or values.dtype != object or values.ndim != 1:
+            return None
+        if pd.api.types.infer_dtype(values, skipna=False) != "string":
+            return None
+        codes, distinct = pd.factorize(values)
+        distinct = _objects([str(text) for text in distinct])
+    # A gap or a blank is named by its row, which `read_ids` does.
+    sound = len(codes) and codes.min() >= 0 and all(text.strip() for text in distinct)
+    return (distinct, codes) if sound else None
+
+
+def _distinct_text_of_polars(values):
     import polars as pl
 
-    if values.dtype not in (pl.String, pl.Categorical) and not isinstance(values.dtype, pl.Enum):
+    if values.null_count() or not isinstance(values.dtype, pl.String | pl.Categorical | pl.Enum):
         return None
     values = values.cast(pl.String)
-    unique = values.unique().sort()
-    if not len(unique) or not unique.str.strip_chars().str.len_bytes().min():
+    distinct = values.unique().sort()
+    if not len(distinct) or not distinct.str.strip_chars().str.len_bytes().min():
         return None
-    codes = values.cast(pl.Enum(unique)).to_physical().to_numpy().astype(np.int32)
-    return _objects(unique.to_list()), codes
+    codes = values.cast(pl.Enum(distinct)).to_physical().to_numpy()
+    return _objects(distinct.to_list()), codes
 
 
 def lookup(known, values, label, index=None):
@@ -270,19 +314,19 @@ def lookup(known, values, label, index=None):
     ValueError
         If the ids are of another kind: text is never taken for a number, nor a number for text.
     """
-    ids = read_ids(values, label)
+    ids, codes = _distinct_text(values) or (read_ids(values, label), None)
     if len(known) == 0 or len(ids) == 0:
-        return np.full(len(ids), -1, dtype=np.int32)
+        return np.full(len(ids if codes is None else codes), -1, dtype=np.int32)
     own, others = kind_of(ids), kind_of(known)
     if own != others:
         raise ValueError(
             f"{label}: got {own} ids such as {show(ids[0])}; those of the training data are {others} "
-            "ids such "
-            f"as {show(known[0])}; expected the same kind"
+            f"ids such as {show(known[0])}; expected the same kind"
         )
     if own != "number":
         index = pd.Index(known, dtype=object) if index is None else index
-        return index.get_indexer(ids).astype(np.int32)
+        found = index.get_indexer(ids).astype(np.int32)
+        return found if codes is None else found[codes]
     beyond = np.zeros(len(ids), dtype=bool)
     if ids.dtype != known.dtype and np.uint64 in (ids.dtype, known.dtype):
         # Compared as int64 and uint64 they would both become floats.
@@ -311,7 +355,7 @@ def _refuse(bad, array, label, rows, expected):
 # ---- numbers ----------------------------------------------------------------------
 
 
-def read_numbers(values, label, rows=ROWS):
+def read_numbers(values, label, rows=ROWS, expected="a finite number"):
     """Ratings as an array of numbers, all finite.
 
     Truth values count 1 and 0; text is taken where all of it reads as numbers.
@@ -323,12 +367,16 @@ def read_numbers(values, label, rows=ROWS):
         raise ValueError(f"{label}: got dates; expected numbers")
     if array.dtype.kind == "b":
         return array.astype(np.float32)
+    if array.dtype.kind == "c":
+        raise ValueError(f"{label}: got complex numbers; expected real ones")
     if array.dtype.kind not in "iuf":
         found = pd.to_numeric(pd.Series(array, dtype=object), errors="coerce").to_numpy(np.float64)
-        _refuse(np.isnan(found), array, label, rows, "a finite number")
+        _refuse(np.isnan(found), array, label, rows, expected)
         array = found
-    if array.dtype.kind == "f":
-        _refuse(~np.isfinite(array), array, label, rows, "a finite number")
+    if array.dtype.kind == "f" and len(array):
+        top = np.finfo(np.float32).max  # ratings are kept as float32
+        if not (array.min() >= -top and array.max() <= top):  # true for NaN, too
+            _refuse(~(np.abs(array) <= top), array, label, rows, expected)
     return array
 
 
@@ -355,27 +403,62 @@ def read_times(values, label, rows=ROWS):
     ValueError
         On a missing or unreadable time, or numbers that are too large to be seconds.
     """
-    if type(values).__module__.split(".")[0] == "polars" and values.dtype.is_temporal():
-        if values.null_count():
-            _refuse(values.is_null().to_numpy(), _objects(values.to_list()), label, rows, "a time")
-        return values.dt.epoch("s").to_numpy().astype(np.int64)
-    array = _array(values)
+    array = _moments_of_polars(values, label, rows)
+    if array is None:
+        array = _array(values)
     if array.ndim != 1:
         raise ValueError(f"{label}: got {array.ndim}-dimensional values; expected one dimension")
     if array.dtype.kind == "M":
         _refuse(np.isnat(array), array, label, rows, "a time")
-        return array.astype("datetime64[s]").astype(np.int64)
+        return _from_1970(array, label, rows)
     if array.dtype.kind == "O":
         array = _times_of_objects(array, label, rows)
         if array.dtype.kind == "M":
-            return array.astype("datetime64[s]").astype(np.int64)
+            return _from_1970(array, label, rows)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{label}: got {array.dtype} values; expected seconds, dates or ISO text")
     if array.dtype.kind == "f":
         _refuse(~np.isfinite(array), array, label, rows, "a time")
-    if len(array) and array.max() >= IMPLAUSIBLE:
-        _say_unit(array, label, rows)
-    return np.floor(array).astype(np.int64) if array.dtype.kind == "f" else array.astype(np.int64)
+        array = np.floor(array)
+    if len(array):
+        low, high = array.min(), array.max()
+        if high >= IMPLAUSIBLE:
+            _say_unit(array, label, rows)
+        if low >= 1970_01_01 and high <= 2199_12_31 and _spell_days(array):
+            raise ValueError(
+                f"{label}: got {show(array[0])} and its like, days written as YYYYMMDD; expected seconds "
+                'since 1970: convert the column first: pd.to_datetime(column.astype(str), format="%Y%m%d")'
+            )
+    return array.astype(np.int64, copy=False)
+
+
+def _moments_of_polars(values, label, rows):
+    """Dates and times of Polars or PyArrow as datetime64 in UTC; None for other columns."""
+    home = type(values).__module__.split(".")[0]
+    values = _polars(values) if home == "pyarrow" else values
+    if home not in ("polars", "pyarrow") or not values.dtype.is_temporal():
+        return None
+    if str(values.dtype).split("(")[0] not in ("Date", "Datetime"):
+        raise ValueError(f"{label}: got {values.dtype} values; expected seconds, dates or ISO text")
+    if values.null_count():
+        _refuse(values.is_null().to_numpy(), _objects(values.to_list()), label, rows, "a time")
+    return values.dt.epoch("s").to_numpy().astype("datetime64[s]")
+
+
+def _from_1970(moments, label, rows):
+    """Seconds since 1970 of datetime64."""
+    seconds = moments.astype("datetime64[s]")
+    if len(seconds) and seconds.max() >= np.datetime64(IMPLAUSIBLE, "s"):
+        late = seconds >= np.datetime64(IMPLAUSIBLE, "s")
+        _refuse(late, seconds.astype(str), label, rows, "a time before the year 5138")
+    return seconds.astype(np.int64)
+
+
+def _spell_days(numbers):
+    """Whether all numbers read as YYYYMMDD."""
+    numbers = np.unique(numbers.astype(np.int64))
+    month, day = numbers // 100 % 100, numbers % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _say_unit(array, label, rows):
@@ -386,9 +469,8 @@ def _say_unit(array, label, rows):
         if array[at] >= 10 ** found[2]
     )  # fmt: skip
     raise ValueError(
-        f"{label}, {word} {at + first}: got {array[at]}, which as seconds lies after the year 5138; "
-        "if these are "
-        f'{name}, convert the column first: pd.to_datetime(column, unit="{unit}")'
+        f"{label}, {word} {at + first}: got {array[at]}, which as seconds lies after the year 5138; if "
+        f'these are {name}, convert the column first: pd.to_datetime(column, unit="{unit}")'
     )
 
 
@@ -432,39 +514,58 @@ def check_scale(scale):
     return low, high
 
 
-def guess_scale(values):
+def guess_scale(values, label="ratings"):
     """The scale that ratings look to be on.
 
     Parameters
     ----------
-    values : ndarray of float, shape (nnz,)
+    values : ndarray of float or int, shape (nnz,)
+        Finite; at least one.
+    label : str
+        What is read, for messages.
 
     Returns
     -------
     tuple of float
         (lowest, highest).
 
+    Raises
+    ------
+    ValueError
+        If -1 is the one number below 0 beside ratings above 1: it may mean "not rated".
+
     Notes
     -----
-    The usual scales are tried from the narrowest on: half stars, stars, 0 to 5, 1 to 10, 0 to 10,
-    0 to 100, and those around zero. Counts, whole numbers above 10 of which most are small, and whatever
-    fits no usual scale get the range that is there.
+    The usual scales are tried from the narrowest on: 0 to 1, half stars, stars, 0 to 5, 1 to 10, 0 to 10,
+    0 to 100, and those around zero. Counts, whole numbers above 10 of which most are small or some above
+    100, get the range that is there, from 1 or 0 on; so does what fits no usual scale.
     """
     low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
     if low < 0:
-        bound = next((x for x in (1.0, 2.0, 5.0, 10.0, 100.0) if -low <= x and high <= x), None)
-        return (-bound, bound) if bound is not None else (low, max(high, 0.0))
-    sample = values if len(values) <= 1_000_000 else values[:: len(values) // 1_000_000]
-    whole = bool((sample == np.floor(sample)).all())
-    halves = bool((2 * sample == np.floor(2 * sample)).all())
+        return _around_zero(values, low, high, label)
+    if high <= 1:
+        return 0.0, 1.0
     if high <= 5:
-        if halves and not whole and low >= 0.5:
+        if low >= 0.5 and _multiples(values, 0.5) and not _multiples(values, 1):
             return 0.5, 5.0
         return (1.0, 5.0) if low >= 1 else (0.0, 5.0)
     if high <= 10:
         return (1.0, 10.0) if low >= 1 else (0.0, 10.0)
-    if high <= 100 and np.median(sample) > high / 5:
+    if high <= 100 and not (_multiples(values, 1) and np.median(values) <= high / 5):
         return 0.0, 100.0
-    return low, high if high > low else low + 1.0
+    return min(low, 1.0), high
+
+
+def _around_zero(values, low, high, label):
+    if low == -1 and high > 1 and (rest := values[values > -1]).min() >= 0:
+        raise ValueError(
+            f"{label}: got the rating -1 among others from {rest.min():g} to {rest.max():g}; it may mean "
+            f'"not rated": leave such rows out, or pass scale=(-1, {high:g}) if it is a rating'
+        )
+    bound = next((x for x in (1.0, 2.0, 5.0, 10.0, 100.0) if max(-low, high) <= x), None)
+    return (-bound, bound) if bound is not None else (low, max(high, 0.0))
+
+
+def _multiples(values, step):
+    """Whether all are multiples of a step."""
+    return all(np.array_equal(part := values[block] / step, np.rint(part)) for block in blocks(len(values)))

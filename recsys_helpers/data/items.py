@@ -10,9 +10,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from .aliases import find_columns, plain
-from .intake import columns_of, kind_of, read_ids, show
+from .intake import columns_of, kind_of, lookup, read_ids, show
 
 NO_GENRE = "(no genres listed)"
+TITLES = (
+    "movietitle", "filmtitle", "booktitle", "producttitle", "itemtitle", "itemname", "productname", "name"
+)  # fmt: skip
 
 
 def check_table(table, role, name, ids, label, warn=True):
@@ -36,7 +39,7 @@ def check_table(table, role, name, ids, label, warn=True):
     -------
     pandas.DataFrame or None
         The column of ids is called `name` and has ids as the ratings have them; genres are text
-        joined by "|".
+        joined by "|"; a column such as Book-Title or product_name, where there is one, is called title.
 
     Raises
     ------
@@ -76,9 +79,12 @@ def check_table(table, role, name, ids, label, warn=True):
         out = out.rename(columns={key: name})
     if found.dtype != out[name].dtype:
         out = out.assign(**{name: found})
+    if role == "item" and "title" not in names:
+        titles = [column for column in names if plain(column) in TITLES and column != key]
+        out = out.rename(columns={titles[0]: "title"}) if len(titles) == 1 else out
     if "genres" in out.columns:
         out = _with_text_genres(out, label)
-    if warn and len(ids) and len(found) and not np.isin(found.astype(object), ids.astype(object)).any():
+    if warn and len(ids) and len(found) and (lookup(ids, found, label) < 0).all():
         warnings.warn(
             f"{label}: none of its {len(found):,} ids is in the ratings, for example {found[:1].tolist()} "
             f"there and {ids[:1].tolist()} here; titles and genres will not be found",

@@ -90,6 +90,9 @@ class Ratings:
         self.user_codes = _checked_codes(user_codes, len(self.user_ids), "user_codes")
         self.item_codes = _checked_codes(item_codes, len(self.item_ids), "item_codes")
         self.values = frozen(values, np.float32)
+        if len(self.values) and not np.isfinite([self.values.min(), self.values.max()]).all():
+            row = int(np.argmin(np.isfinite(self.values)))
+            raise ValueError(f"values, row {row}: got {self.values[row]}; expected a finite number")
         self.timestamps = None if timestamps is None else frozen(timestamps, np.int64)
         columns = [self.user_codes, self.item_codes, self.values, self.timestamps]
         lengths = [len(x) for x in columns if x is not None]
@@ -143,7 +146,8 @@ class Ratings:
         user, item, rating, timestamp : str, optional
             Its columns. Those that are not named are found by their usual names, such as userId,
             user_id, reviewerID; movieId, item_id, ISBN, asin; rating, Book-Rating, stars; timestamp.
-            `notes` says what was taken. Without a column of ratings every pair counts 1.
+            `notes` says what was taken. Without a column of ratings every pair counts 1;
+            ``timestamp=False`` leaves the times out.
         scale : tuple of float, optional
             Lowest and highest possible rating; a value outside is an error. By default the usual
             scale that fits the values (see `intake.guess_scale`); `notes` says which.
@@ -187,24 +191,26 @@ class Ratings:
         label, *rows = origin
         names, get = intake.columns_of(frame, label)
         given = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-        if implicit and rating is None:
+        if implicit:
             del given["rating"]
+        if timestamp is False:
+            del given["timestamp"]
         found = find_columns(names, given, ("user", "item"), label)
+        if "rating" not in found and not implicit:
+            _refuse_unnamed_ratings([name for name in names if name not in found.values()], get, label)
         notes = [*notes] + [
             f"{role} from column {column}" for role, column in found.items() if column != _CANONICAL[role]
         ]
-        columns = {role: (get(column), f"{label}: column {column}", rows) for role, column in found.items()}
-        stamps = columns.get("timestamp")
-        if implicit or "rating" not in found:
-            values, scale = np.ones(len(columns["user"][0]), dtype=np.float32), scale or (0.0, 1.0)
+        columns = {role: get(column) for role, column in found.items()}
+        stamps, place = columns.get("timestamp"), f"{label}: column {found.get('timestamp')}"
+        if "rating" not in found:
+            columns["rating"], scale = np.ones(len(columns["user"]), dtype=np.float32), scale or (0.0, 1.0)
             notes.append("every pair counts 1" + ("" if implicit else ", as there is no column of ratings"))
-        else:
-            values = intake.read_numbers(*columns["rating"])
         return cls.from_arrays(
-            columns["user"][0],
-            columns["item"][0],
-            values,
-            None if stamps is None else intake.read_times(*stamps),
+            columns["user"],
+            columns["item"],
+            columns["rating"],
+            None if stamps is None else intake.read_times(stamps, place, rows),
             scale=scale,
             duplicates=duplicates,
             movies=movies,
@@ -233,16 +239,16 @@ class Ratings:
         names=None,
         notes=(),
     ):
-        """Check columns that are arrays already, and translate their ids to codes.
+        """Check single columns, and translate their ids to codes.
 
         Parameters
         ----------
         users_of_rows, items_of_rows : array-like of ids, shape (nnz,)
             The user and the item of each rating.
-        values : ndarray of float or int, shape (nnz,)
-            Ratings.
-        timestamps : ndarray of int, shape (nnz,), optional
-            Seconds since 1970-01-01 UTC.
+        values : array-like, shape (nnz,)
+            Ratings; what `intake.read_numbers` reads.
+        timestamps : array-like, shape (nnz,), optional
+            An array of int64 is taken for seconds as it is; anything else as `intake.read_times` reads it.
         scale, duplicates, movies, users, name
             As for `from_frame`.
         origin : tuple (str, str, int), optional
@@ -252,8 +258,8 @@ class Ratings:
             False is for a caller who gives the arrays up: the result keeps them, and ids are
             overwritten by codes. True makes sure that a later change of them cannot reach it.
         names : dict of str to str, optional
-            What the columns are called, by role (user, item, rating); userId, movieId and rating by
-            default.
+            What the columns are called, by role (user, item, rating, timestamp); userId, movieId,
+            rating and timestamp by default.
         notes : sequence of str
             To carry along.
 
@@ -276,44 +282,35 @@ class Ratings:
         # Files of one data set belong together; tables that a reader puts together may not.
         warn = names is not None
         names = _CANONICAL | (names or {})
-        values = np.asarray(values)
-        if values.ndim != 1 or values.dtype.kind not in "iuf":
-            raise ValueError(
-                f"{label}: column {names['rating']}: got {values.ndim}-dimensional {values.dtype} values; "
-                "expected a one-dimensional array of numbers"
-            )
-        stamps = None if timestamps is None else np.asarray(timestamps)
-        if stamps is not None and (stamps.ndim != 1 or stamps.dtype.kind not in "iu"):
-            raise ValueError(
-                f"{label}: column timestamp: got {stamps.ndim}-dimensional {stamps.dtype} values; expected a "
-                "one-dimensional array of whole numbers, seconds since 1970-01-01"
-            )
+        place = {role: f"{label}: column {column}" for role, column in names.items()}
+        rows = (word, first)
+        scale = None if scale is None else intake.check_scale(scale)
+        expected = "a finite number" if scale is None else f"a number from {scale[0]:g} to {scale[1]:g}"
+        values = intake.read_numbers(values, place["rating"], rows, expected)
+        stamps = timestamps
+        if stamps is not None and getattr(stamps, "dtype", None) != np.int64:
+            stamps = intake.read_times(stamps, place["timestamp"], rows)
         lengths = {names["user"]: len(users_of_rows), names["item"]: len(items_of_rows)}
-        lengths |= {names["rating"]: len(values)} | ({} if stamps is None else {"timestamp": len(stamps)})
+        lengths[names["rating"]] = len(values)
+        if stamps is not None:
+            lengths[names["timestamp"]] = len(stamps)
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{column} {length:,}" for column, length in lengths.items())
             raise ValueError(f"{label}: got columns of different lengths ({told}); expected equal ones")
         if len(values) == 0:
             raise ValueError(f"{label}: the table of ratings is empty; expected at least one row")
         if scale is None:
-            intake.read_numbers(values, f"{label}: column {names['rating']}", (word, first))
-            scale = intake.guess_scale(values)
+            scale = intake.guess_scale(values, label)
             notes = [*notes, f"scale {scale[0]:g} to {scale[1]:g}, from the values"]
-        low, high = intake.check_scale(scale)
-        if not (values.min() >= low and values.max() <= high):  # true for NaN, too
+        low, high = scale
+        if values.min() < low or values.max() > high:
             row = int(np.argmin((values >= low) & (values <= high)))
             raise ValueError(
-                f"{label}: column {names['rating']}, {word} {row + first}: got {values[row]}; "
-                "expected a number "
-                f"from {low:g} to {high:g} (Ratings.from_frame takes scale=(low, high) for data on "
-                "another scale)"
+                f"{place['rating']}, {word} {row + first}: got {values[row]}; expected {expected} "
+                "(Ratings.from_frame takes scale=(low, high) for data on another scale)"
             )
-        user_ids, user_codes = intake.encode_ids(
-            users_of_rows, f"{label}: column {names['user']}", (word, first), overwrite=not copy
-        )
-        item_ids, item_codes = intake.encode_ids(
-            items_of_rows, f"{label}: column {names['item']}", (word, first), overwrite=not copy
-        )
+        user_ids, user_codes = intake.encode_ids(users_of_rows, place["user"], rows, overwrite=not copy)
+        item_ids, item_codes = intake.encode_ids(items_of_rows, place["item"], rows, overwrite=not copy)
         user_codes, item_codes, values, stamps, dropped = merge_duplicates(
             user_codes, item_codes, values, stamps, duplicates, user_ids, item_ids, (label, word, first)
         )
@@ -475,7 +472,8 @@ class Ratings:
         Parameters
         ----------
         ratings : dict of id to float, or table
-            Rating by item, or a table with a column of items and one of ratings.
+            Rating by item, or a table with a column of items and one of ratings. Where every pair counts 1,
+            the column of items is enough.
 
         Returns
         -------
@@ -493,13 +491,16 @@ class Ratings:
         else:
             names, get = intake.columns_of(ratings, "ratings")
             known = {"item": self.item_name, "rating": "rating"}
-            roles = ("item", "rating")
-            found = find_columns(names, dict.fromkeys(roles), roles, "ratings", known=known)
-            items, values = get(found["item"]), get(found["rating"])
+            found = find_columns(names, dict.fromkeys(known), ["item"], "ratings", known=known)
+            items, values = get(found["item"]), None
+            if "rating" in found or not (self.values == 1).all():
+                found = find_columns(names, dict.fromkeys(known), list(known), "ratings", known=known)
+                values = get(found["rating"])
         if len(items) == 0:
             raise ValueError("ratings: got none; expected at least one")
         items = intake.read_ids(items, f"ratings: {self.item_name}")
-        values = intake.read_numbers(values, "ratings: rating").astype(np.float64)
+        values = np.ones(len(items)) if values is None else intake.read_numbers(values, "ratings: rating")
+        values = values.astype(np.float64)
         low, high = self.scale
         bad = ~((values >= low) & (values <= high))
         if bad.any():
@@ -532,25 +533,15 @@ class Ratings:
                 raise IndexError(f"rows: got {rows.dtype} values; expected a boolean mask or positions")
             if rows.dtype.kind == "b" and len(rows) != len(self):
                 raise IndexError(f"rows: got a mask of {len(rows):,}; expected one of {len(self):,}")
-        return Ratings(
-            self.user_codes[rows],
-            self.item_codes[rows],
-            self.values[rows],
-            None if self.timestamps is None else self.timestamps[rows],
-            self.user_ids,
-            self.item_ids,
-            scale=self.scale,
-            movies=self.movies,
-            users=self.users,
-            name=self.name,
-            n_duplicates=self.n_duplicates,
-            user_name=self.user_name,
-            item_name=self.item_name,
-            notes=self.notes,
-        )
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__getstate__())
+        for name in ("user_codes", "item_codes", "values", "timestamps"):
+            column = self.__dict__[name]
+            part.__dict__[name] = None if column is None else frozen(column[rows])
+        return part
 
     def to_frame(self):
-        """The ratings as a fresh DataFrame: userId, movieId, rating, timestamp."""
+        """The ratings as a fresh DataFrame: `user_name`, `item_name`, rating, timestamp."""
         columns = {
             self.user_name: self.user_ids[self.user_codes],
             self.item_name: self.item_ids[self.item_codes],
@@ -577,6 +568,17 @@ class Ratings:
         return np.where(pd.isna(named), fallback, named)
 
 
+def _refuse_unnamed_ratings(names, get, label):
+    """Ratings in a column of an unusual name must not go unnoticed."""
+    for name in names:
+        kind = get(name).dtype
+        if kind.is_numeric() if hasattr(kind, "is_numeric") else pd.api.types.is_any_real_numeric_dtype(kind):
+            raise ValueError(
+                f"{label}: found no column of ratings; is it {name}? Pass rating={name!r}, or implicit=True "
+                "if every pair is to count 1"
+            )
+
+
 _CANONICAL = {"user": "userId", "item": "movieId", "rating": "rating", "timestamp": "timestamp"}
 
 
@@ -590,7 +592,7 @@ def _checked_ids(ids, name):
             f"{name}: got {ids.ndim}-dimensional {ids.dtype} values; expected whole numbers or "
             "text"
         )
-    if ids.dtype.kind == "i":
+    if ids.dtype.kind in "iu" and ids.dtype != np.uint64:
         ids = ids.astype(np.int64, copy=False)
     if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
         raise ValueError(f"{name}: expected ids that are sorted and unique; see Ratings.from_frame")
