@@ -1,3 +1,5 @@
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import cosine_similarity
 
+from recsys_helpers import synthetic_ratings
 from recsys_helpers.data.ratings import Ratings
 from recsys_helpers.kernels import neighbors as kernels
 from recsys_helpers.models.baselines import BiasModel
@@ -192,6 +195,29 @@ def test_users_are_items_of_the_transposed_table(medium):
     np.testing.assert_array_equal(users.similarities_, items.similarities_)
 
 
+@pytest.fixture(scope="module")
+def sparse():
+    """Users with few ratings and with many, so that all ways to the same scores are taken."""
+    return synthetic_ratings(150, 140, 1500, seed=2, activity_spread=1.5)
+
+
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("cls", MODELS)
+def test_scores_of_many_users_at_once_are_the_predictions(sparse, cls, center, monkeypatch):
+    monkeypatch.setattr("recsys_helpers.models.neighbors._PIECE_ROWS", 60)
+    model = cls(4, center=center, min_neighbors=2, graph_size=100, verbose=False).fit(sparse)
+    users = sparse.user_ids[::-1]
+    scores = model.score_items(users)
+    pairs = pd.DataFrame({"userId": np.repeat(users, sparse.n_items),
+                          "movieId": np.tile(sparse.item_ids, len(users))})  # fmt: skip
+    np.testing.assert_array_equal(scores.ravel(), model.predict(pairs))
+    np.testing.assert_array_equal(scores[7], model.score_items(users[7]))
+    few = scores == model.baseline_.score_items(users)
+    assert 0.01 < few.mean() < 0.99
+    degree = sparse.user_counts / sparse.n_items
+    assert degree.min() < kernels.THIN < degree.max()
+
+
 # ---- invariants ---------------------------------------------------------------------
 
 
@@ -240,20 +266,34 @@ def test_ties_go_to_the_smaller_id_whatever_was_rated_more():
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "pearson", "pearson_baseline"])
-def test_the_same_bits_whatever_the_number_of_threads(medium, similarity, monkeypatch):
+@pytest.mark.parametrize("cls", MODELS)
+def test_the_same_bits_whatever_the_number_of_threads(medium, cls, similarity, monkeypatch):
     # Pieces of one group each, and more threads than the machine has.
     monkeypatch.setattr("recsys_helpers.models.neighbors._PIECE", 1)
+    monkeypatch.setattr("recsys_helpers.models.neighbors._PIECE_ROWS", 7)
     graphs, predictions = [], []
     for threads in (1, 2, 5):
-        monkeypatch.setattr("recsys_helpers.kernels.spans.threads", lambda n=None, threads=threads: threads)
-        model = ItemKNN(3, similarity=similarity, graph_size=6).fit(medium)
+        model = cls(3, similarity=similarity, graph_size=6, n_threads=threads).fit(medium)
         graphs.append((model.neighbors_, model.similarities_))
-        predictions.append(model.predict(medium))
+        predictions.append(np.append(model.predict(medium), model.score_items(medium.user_ids)))
     for codes, values in graphs[1:]:
         np.testing.assert_array_equal(codes, graphs[0][0])
         np.testing.assert_array_equal(values, graphs[0][1])
     for other in predictions[1:]:
         np.testing.assert_array_equal(other, predictions[0])
+
+
+@pytest.mark.parametrize("unit", [1e-3, 20.0])
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("cls", MODELS)
+def test_the_unit_of_the_ratings_does_not_matter(medium, cls, center, unit):
+    frame = medium.to_frame()
+    other = Ratings.from_frame(frame.assign(rating=frame["rating"] * unit), scale=(0.5 * unit, 5 * unit))
+    similarity = "cosine" if center == "none" else "adjusted_cosine"
+    mine, theirs = (
+        cls(8, similarity=similarity, center=center, verbose=False).fit(r).predict(r) for r in (medium, other)
+    )
+    np.testing.assert_allclose(theirs / unit, mine, rtol=1e-4)
 
 
 def test_building_in_parts_changes_nothing(medium, monkeypatch, capsys):
@@ -432,20 +472,83 @@ def test_fold_in_of_a_newcomer(medium):
     assert "2 ratings" in repr(person)
 
 
-def test_fold_in_from_several_threads(medium, monkeypatch):
-    """A server answers several people at once; Numba's parallel regions may not overlap everywhere."""
-    model = ItemKNN(12, verbose=False).fit(medium)
+@pytest.mark.parametrize("cls", MODELS)
+def test_several_threads_at_once(medium, cls):
+    """A server answers several people at once."""
+    model = cls(12, verbose=False).fit(medium)
     people = [{5: 0.5 + n % 10 / 2, 9 + 2 * n: 4.0} for n in range(40)]
-    alone = [model.fold_in(person).predict(medium.item_ids) for person in people]
+    ids = np.resize(medium.user_ids, 40)
 
-    def never(*_):
-        raise AssertionError("a parallel kernel was called")
+    def answer(user, person):
+        return np.concatenate(
+            [model.score_items(user), model.fold_in(person).score_items(), model.predict(medium)]
+        )
 
-    for name in ("predict", "graph"):
-        monkeypatch.setattr(kernels, name, never)
+    alone = [answer(*question) for question in zip(ids, people, strict=True)]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda person: model.fold_in(person).predict(medium.item_ids), people))
+        together = list(pool.map(answer, ids, people))
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("cls", MODELS)
+def test_forked_children_fit_and_predict(medium, cls):
+    right = _fit_and_predict(cls, medium)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.starmap_async(_fit_and_predict, [(cls, medium)] * 3).get(timeout=100)
+    assert found == [right] * 3
+
+
+def _fit_and_predict(cls, ratings):
+    return cls(12, verbose=False).fit(ratings).predict(ratings).tolist()
+
+
+@pytest.mark.parametrize("center", ["none", "mean", "zscore"])
+@pytest.mark.parametrize("similarity", ["cosine", "centered_cosine", "pearson"])
+def test_a_newcomer_among_users_is_predicted_as_if_they_had_been_there(medium, similarity, center):
+    """None of these similarities of others, and none of these centers, changes with one user more."""
+    own = {5: 5.0, 7: 4.5, 9: 1.0, 25: 3.0, 41: 2.0, 67: 2.0, 69: 4.0, 91: 1.5}
+    options = dict(similarity=similarity, center=center, graph_size=ALL, min_support=2, verbose=False)
+    frame = medium.to_frame()
+    more = pd.DataFrame({"userId": 9_999, "movieId": list(own), "rating": list(own.values()), "timestamp": 0})
+    there = UserKNN(8, **options).fit(Ratings.from_frame(pd.concat([frame, more])))
+    model = UserKNN(8, **options).fit(medium)
+    person = model.fold_in(own | {10**6: 3.0})
+    np.testing.assert_array_equal(model.train_.user_ids[person.near[person.near >= 0]],
+                                  there.similar_users(9_999, 100)["userId"])  # fmt: skip
+    np.testing.assert_allclose(person.similarities[person.near >= 0],
+                               there.similar_users(9_999, 100)["similarity"], rtol=1e-6)  # fmt: skip
+    expected = there.predict(pd.DataFrame({"userId": 9_999, "movieId": medium.item_ids}))
+    why = [there.explain(9_999, item) for item in medium.item_ids]
+    rests = np.array([len(frame) > 0 for frame in why])
+    np.testing.assert_allclose(person.score_items()[rests], expected[rests], atol=1e-5)
+    assert rests.sum() > 40 and person.ignored.tolist() == [10**6]
+    for item in medium.item_ids[rests][:5]:
+        mine = person.explain(item)
+        assert mine["userId"].tolist() == there.explain(9_999, item)["userId"].tolist()
+        total = mine.attrs["baseline"] + mine["contribution"].sum()
+        assert person.predict([item])[0] == pytest.approx(total, abs=1e-6)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_nearest_of_a_newcomer_who_rated_as_a_known_user_did_is_that_user(medium, similarity):
+    model = UserKNN(12, similarity=similarity, graph_size=ALL, verbose=False).fit(medium)
+    for code in (0, 17, 59):
+        own = medium[medium.user_codes == code].to_frame().set_index("movieId")["rating"].to_dict()
+        person = model.fold_in(own)
+        near = person.near[person.near >= 0]
+        assert code in near and person.similarities[near == code] == pytest.approx(1, abs=1e-5)
+        others = near[near != code]
+        kept = model.neighbors_[code][model.neighbors_[code] >= 0]
+        np.testing.assert_array_equal(np.sort(others), np.sort(kept))
+
+
+def test_a_newcomer_like_nobody_gets_the_fallback():
+    ratings = items_of([4, 2, None], [None, None, 5])
+    model = UserKNN(similarity="pearson", verbose=False).fit(ratings)
+    person = model.fold_in({1: 3.0})
+    np.testing.assert_array_equal(person.near, -1)
+    np.testing.assert_allclose(person.score_items(), model.baseline_.fold_in({1: 3.0}).score_items())
 
 
 def test_fold_in_of_bad_ratings(medium):

@@ -7,6 +7,7 @@ and registers; the kernels call them like functions of arrays and offsets:
 
 rows       `dot`, `step_both`, `scale_add`, `copy`, `prefetch`, `row_sum4` ... of whole vectors
 lanes      `add_lanes`, one number for each of LANES rows side by side
+bits       `trailing_zeros` of a word
 blocks     `tile3` ... C (+)= A' B for a few rows and vectors of C, summed in registers;
            `panel` and `back`, W rows of a Cholesky factorization and of its solution;
            `errors` and `transpose`
@@ -371,6 +372,16 @@ def add_lanes(typingctx, out, at, values, start, factor):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def trailing_zeros(typingctx, word):
+    """The place of the lowest bit that is set, 0 to 63; the word must not be 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.uint64), codegen
 
 
 # ---- blocks of small dense systems ------------------------------------------

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from tqdm import tqdm
 
-from ..checks import check_positive_int, choice, flag, number, whole
+from ..checks import check_positive_int, choice, flag, number, optional, whole
 from ..kernels import neighbors as kernels
 from ..kernels import spans
 from .base import Recommender, sorted_reasons
@@ -18,10 +18,14 @@ from .baselines import BiasModel
 
 SIMILARITIES = ("cosine", "centered_cosine", "adjusted_cosine", "pearson", "pearson_baseline")
 CENTERS = ("none", "mean", "zscore", "baseline")
+# What is taken off before the cosine, in the words of `center`; "other" are the means of the other side.
+_COMPARED = {"centered_cosine": "mean", "adjusted_cosine": "other", "pearson_baseline": "baseline"}
 
 _LONG_WORK = 1_000_000_000  # steps; beyond it a progress bar is shown
 _PIECE = 20_000_000  # steps of one piece of work for a thread
-_NO_DEVIATION = 1e-6  # stars; the rounding of float32 ratings and of means of them
+_PIECE_ROWS = 256  # rows of the graph that a thread turns at a time
+_NO_VARIANCE = 1e-10  # share of the mean square; a smaller variance is rounding, the ratings were equal
+_ROUNDING = 2e-7  # of float32 ratings and of means of them, as a share of the largest rating
 
 
 def _bias_model(name, value):
@@ -43,6 +47,7 @@ class _Neighborhood(Recommender):
         "min_neighbors": whole(),
         "graph_size": whole(),
         "baseline": _bias_model,
+        "n_threads": optional(whole()),
         "verbose": flag,
     }
 
@@ -58,6 +63,7 @@ class _Neighborhood(Recommender):
         min_neighbors=1,
         graph_size=2000,
         baseline=None,
+        n_threads=None,
         verbose=True,
     ):
         self.n_neighbors = n_neighbors
@@ -69,6 +75,7 @@ class _Neighborhood(Recommender):
         self.min_neighbors = min_neighbors
         self.graph_size = graph_size
         self.baseline = baseline
+        self.n_threads = n_threads
         self.verbose = verbose
 
     # ---- fit ------------------------------------------------------------------
@@ -82,12 +89,11 @@ class _Neighborhood(Recommender):
         rows, columns = self._sides(ratings)
         self.neighbors_, self.similarities_ = self._build_graph(rows, columns)
         built = time.perf_counter()
-        offset, column_offset, self._scale = self._center(self.center, rows, columns)
-        self._offset = offset
-        if self.center == "none":
-            self._deviations = columns.data
-        else:
-            self._deviations = _deviations(columns, column_offset, offset, self._scale)
+        self._offset, self._column_offset, self._scale = self._center(self.center, rows, columns)
+        self._deviations = columns.data
+        if self.center != "none":
+            offsets = self._column_offset, self._offset
+            self._deviations = self._deviations_of(columns, *offsets, inner_scale=self._scale)
         self.history_ = {
             "baseline_seconds": fitted_baseline - started,
             "graph_seconds": built - fitted_baseline,
@@ -104,20 +110,30 @@ class _Neighborhood(Recommender):
                 "the neighbors that are kept"
             )
 
-    def _build_graph(self, rows, columns):
-        row_values, column_values = rows.data, columns.data
-        if self.similarity not in ("cosine", "pearson"):
-            how = {"centered_cosine": "mean", "adjusted_cosine": "other", "pearson_baseline": "baseline"}
-            offset, column_offset, _ = self._center(how[self.similarity], rows, columns)
-            row_values = _deviations(rows, offset, column_offset)
-            column_values = _deviations(columns, column_offset, offset)
+    def _kind(self):
+        """What is summed for a pair of rows, and the zero of its type."""
         if self.similarity == "pearson":
-            kind, zero = kernels.CO_PEARSON, np.float64(0)
-        elif self.similarity == "pearson_baseline":
-            kind, zero = kernels.CO_COSINE, np.float32(0)
-        else:
-            plain = self.shrink == 0 and self.min_support == 1
-            kind, zero = (kernels.DOT if plain else kernels.DOT_COUNT), np.float32(0)
+            return kernels.CO_PEARSON, np.float64(0)
+        if self.similarity == "pearson_baseline":
+            return kernels.CO_COSINE, np.float32(0)
+        plain = self.shrink == 0 and self.min_support == 1
+        return (kernels.DOT if plain else kernels.DOT_COUNT), np.float32(0)
+
+    def _compared(self, rows, columns):
+        """What is compared: offsets of the columns, and the values of both matrices less all offsets."""
+        if self.similarity in ("cosine", "pearson"):
+            return np.zeros(rows.shape[1]), rows.data, columns.data
+        offset, column_offset, _ = self._center(_COMPARED[self.similarity], rows, columns)
+        row_values = self._deviations_of(rows, offset, column_offset)
+        return column_offset, row_values, self._deviations_of(columns, column_offset, offset)
+
+    def _kept(self):
+        """Which similarities are kept, as the kernels take it."""
+        return float(self.shrink), int(self.min_support), np.float32(self.min_similarity)
+
+    def _build_graph(self, rows, columns):
+        kind, zero = self._kind()
+        _, row_values, column_values = self._compared(rows, columns)
         n = rows.shape[0]
         order = np.argsort(-np.diff(rows.indptr), kind="stable").astype(np.int32)
         label = np.empty(n, np.int32)
@@ -137,13 +153,14 @@ class _Neighborhood(Recommender):
             kernels.graph(
                 first, last, kind, order,
                 rows.indptr, rows.indices, row_values, columns.indptr, labels, column_values,
-                norms, float(self.shrink), int(self.min_support), np.float32(self.min_similarity), zero,
-                codes, values,
+                norms, *self._kept(), zero, codes, values,
             )  # fmt: skip
 
         with bar:
             bounds = spans.cut(steps * float(kind), _PIECE)
-            spans.run(work, bounds, done=lambda first, last: bar.update(int(steps[first:last].sum())))
+            spans.run(
+                work, bounds, self.n_threads, lambda first, last: bar.update(int(steps[first:last].sum()))
+            )
         return codes, values
 
     def _center(self, how, rows, columns):
@@ -159,10 +176,26 @@ class _Neighborhood(Recommender):
         mean = _means(rows)
         if how == "zscore":
             # A row whose ratings are all equal has no spread; it gets the overall one.
-            variance = _means(rows, rows.data.astype(np.float64) ** 2) - mean**2
-            overall = float(np.std(rows.data, dtype=np.float64)) or 1.0
-            one = np.where(variance > 1e-9, np.sqrt(np.maximum(variance, 0.0)), overall)
+            square = _means(rows, rows.data.astype(np.float64) ** 2)
+            variance = square - mean**2
+            one = np.where(
+                variance > _NO_VARIANCE * square, np.sqrt(np.maximum(variance, 0.0)), _overall(rows.data)
+            )
         return mean, no_column, one
+
+    def _deviations_of(self, matrix, outer, inner, outer_scale=None, inner_scale=None):
+        """Values of a CSR matrix less offsets, over scales; what is only rounding becomes 0."""
+        out = np.empty(len(matrix.data), np.float32)
+        outer_scale, inner_scale = (
+            np.ones(size) if scale is None else scale
+            for size, scale in zip(matrix.shape, (outer_scale, inner_scale), strict=True)
+        )
+        least = _ROUNDING * float(np.abs(matrix.data).max(initial=0))
+        kernels.deviations(
+            matrix.indptr, matrix.indices, matrix.data, outer, inner, outer_scale, inner_scale, least, out
+        )
+        out.flags.writeable = False  # like the ratings themselves, so that one compiled kernel takes both
+        return out
 
     # ---- predict --------------------------------------------------------------
 
@@ -193,8 +226,16 @@ class _Neighborhood(Recommender):
                 self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used,
             )  # fmt: skip
 
-        spans.run(work, spans.cut(np.diff(starts) * float(self.neighbors_.shape[1]), _PIECE))
+        cuts = spans.cut(np.diff(starts) * float(self.neighbors_.shape[1]), _PIECE)
+        spans.run(work, cuts, self.n_threads)
         return mean, used
+
+    def _score_nobody(self):
+        return self.baseline_._score_nobody()
+
+    def _limits(self):
+        """How many neighbors a prediction uses, at most and at least."""
+        return int(self.n_neighbors), int(self.min_neighbors)
 
     # ---- look inside ------------------------------------------------------------
 
@@ -224,15 +265,15 @@ class _Neighborhood(Recommender):
         own = rated(code)
         return np.array([len(np.intersect1d(own, rated(x), assume_unique=True)) for x in others], dtype=int)
 
-    def _used(self, row, here):
-        """The neighbors of a row which a prediction rests on: codes, places among `here`, similarities."""
-        near = self.neighbors_[row]
-        near = near[near >= 0]
+    def _used(self, near, similarity, here):
+        """The neighbors which a prediction rests on: codes, places among `here`, similarities."""
+        kept = near >= 0
+        near, similarity = near[kept], similarity[kept]
         at = np.minimum(np.searchsorted(here, near), max(len(here) - 1, 0))
         used = np.flatnonzero(here[at] == near)[: self.n_neighbors] if len(here) else np.arange(0)
         if len(used) < self.min_neighbors:
             used = used[:0]
-        return near[used], at[used], self.similarities_[row][used].astype(np.float64)
+        return near[used], at[used], similarity[used].astype(np.float64)
 
 
 class ItemKNN(_Neighborhood):
@@ -265,6 +306,8 @@ class ItemKNN(_Neighborhood):
     baseline : BiasModel, optional
         Its settings are used for ``center="baseline"``, ``similarity="pearson_baseline"`` and
         the fallback; by default BiasModel().
+    n_threads : int, optional
+        Default: all processors. The result does not depend on it.
     verbose : bool
         Show a progress bar when the graph takes long.
 
@@ -316,6 +359,12 @@ class ItemKNN(_Neighborhood):
     for "pearson", where a difference of large sums can cancel, in float64. The result does not
     depend on the number of threads.
 
+    Cost of ranking everything for many users: each looks at the places where a rated item is a
+    neighbor, about K of them a rating; for a single user, up to K look-ups an item.
+
+    Ratings a r in place of r give predictions a p. A constant that is added to all ratings cancels, too,
+    except where zero has a meaning: in the similarity "cosine" and in center="none".
+
     References
     ----------
     Ekstrand, Riedl, Konstan (2011), Collaborative filtering recommender systems, Foundations
@@ -360,21 +409,32 @@ class ItemKNN(_Neighborhood):
         out[self.neighbors_[item][kept]] = self.similarities_[item][kept]
         return out
 
-    def _score_nobody(self):
-        return self.baseline_._score_nobody()
+    def _score_block(self, users):
+        users = np.asarray(users, dtype=np.int32)
+        out = self.baseline_._score_block(users)
+        columns = self.train_.by_user
+
+        def work(first, stop):
+            kernels.score_columns(
+                first, stop, users, columns.indptr, columns.indices, self._deviations,
+                self.neighbors_, self.similarities_, *self._limits(),
+                self._offset, self._scale, self.center == "baseline", out,
+            )  # fmt: skip
+
+        rows = len(self.neighbors_)
+        spans.run(work, spans.cut(np.ones(rows), _PIECE_ROWS, most=rows), self.n_threads)
+        return out
 
     def _fold_in(self, codes, values):
         """The graph stays; the person's bias is what the bias model gives with the items' biases held."""
         bias = self.baseline_._fold_in(codes, values)["bias"]
         offset = self._offset[codes] + (bias if self.center == "baseline" else 0.0)
         deviations = ((values - offset) / self._scale[codes]).astype(np.float32)
-        mean, used = np.empty(self.train_.n_items), np.empty(self.train_.n_items, np.int32)
-        kernels.predict_for(
-            codes, deviations, self.neighbors_, self.similarities_, int(self.n_neighbors), mean, used
-        )
-        fallback = self.baseline_.mean_ + self.baseline_.item_bias_ + bias
-        start = fallback if self.center == "baseline" else self._offset
-        scores = np.where(used >= self.min_neighbors, start + self._scale * mean, fallback)
+        scores = self.baseline_.mean_ + bias + self.baseline_.item_bias_
+        kernels.score_newcomer(
+            codes, deviations, self.neighbors_, self.similarities_, *self._limits(),
+            self._offset, self._scale, self.center == "baseline", scores,
+        )  # fmt: skip
         return {"bias": bias, "deviations": deviations, "scores": scores}
 
     def _newcomer_scores(self, newcomer):
@@ -390,7 +450,7 @@ class ItemKNN(_Neighborhood):
             predicted = self._predict_codes(np.array([user]), np.array([item]))[0]
         else:
             deviations, predicted = newcomer.deviations, newcomer.scores[item]
-        near, at, similarity = self._used(item, codes)
+        near, at, similarity = self._used(self.neighbors_[item], self.similarities_[item], codes)
         parts = self._scale[item] * similarity * deviations[at] / (similarity.sum() if len(near) else 1.0)
         baseline = predicted - parts.sum()
         return self._reasons(near, values[at], parts, baseline, similarity=similarity)
@@ -416,24 +476,97 @@ class UserKNN(_Neighborhood):
     Notes
     -----
     The work is about the sum of the squared numbers of ratings of the films; where there are
-    more users than films it is larger than `ItemKNN`'s, and so is the graph.
+    more users than films it is larger than `ItemKNN`'s, and so is the graph. Ranking everything for a
+    user takes one step a rating of each of the K neighbors, and 4 bytes more a rating than `ItemKNN`.
+
+    A newcomer (`fold_in`) is compared with everybody, in one pass over what others gave to the items
+    that the newcomer rated; with a few passes over all ratings for what is taken off before.
+    `explain` has a row for each of the people that the prediction rests on.
     """
 
-    _without = {
-        "similar_items": "it compares people; see similar_users",
-        "fold_in": "who resembles a newcomer is not in its graph; ItemKNN takes newcomers",
-    }
+    _without = {"similar_items": "it compares people; see similar_users"}
 
-    def _score_nobody(self):
-        return self.baseline_._score_nobody()
+    def _fit(self, ratings, validation):
+        super()._fit(ratings, validation)
+        # By user, too: a neighbor's deviations are added to all items in one go.
+        self._own_deviations = ratings.by_user.data
+        if self.center != "none":
+            offsets = self._offset, self._column_offset
+            self._own_deviations = self._deviations_of(ratings.by_user, *offsets, self._scale)
+
+    def _score_block(self, users):
+        users = np.asarray(users, dtype=np.int32)
+        near = np.where((users >= 0)[:, None], self.neighbors_[users], -1)
+        out = self.baseline_._score_block(users)
+        self._score_rows(near, self.similarities_[users], self._offset[users], self._scale[users], out)
+        return out
+
+    def _score_rows(self, near, similarities, offset, scale, out):
+        rows = self.train_.by_user
+
+        def work(first, stop):
+            kernels.score_rows(
+                first, stop, near, similarities, rows.indptr, rows.indices, self._own_deviations,
+                *self._limits(), offset, scale, self.center == "baseline", out,
+            )  # fmt: skip
+
+        cuts = spans.cut(np.full(len(near), float(near.shape[1] * len(rows.data) / len(rows.indptr))), _PIECE)
+        spans.run(work, cuts, self.n_threads)
+
+    def _fold_in(self, codes, values):
+        """Compare the newcomer with everybody, one pass over the items they rated; the graph stays."""
+        train, bias = self.train_, self.baseline_._fold_in(codes, values)["bias"]
+        kind, zero = self._kind()
+        item_offset, row_values, column_values = self._compared(train.by_user, train.by_item)
+        everybody = np.arange(train.n_users, dtype=np.int32)
+        norms = kernels.inverse_norms(train.by_user.indptr, row_values, everybody)
+        level, _ = self._place(_COMPARED.get(self.similarity, "none"), values, bias)
+        own = (values - level - item_offset[codes]).astype(np.float32)
+        length = np.linalg.norm(own.astype(np.float64))
+        size = self.neighbors_.shape[1]
+        near, similarities = np.empty((1, size), np.int32), np.empty((1, size), np.float32)
+        kernels.graph_of_one(
+            codes, own, kind, everybody, train.by_item.indptr, train.by_item.indices, column_values,
+            np.append(norms, 1 / length if length > 0 else 0.0), *self._kept(), zero, near, similarities,
+        )  # fmt: skip
+        level, scale = self._place(self.center, values, bias)
+        scores = (self.baseline_.mean_ + bias + self.baseline_.item_bias_)[None]
+        self._score_rows(near, similarities, np.array([level]), np.array([scale]), scores)
+        return {
+            "bias": bias, "scale": scale, "scores": scores[0],
+            "near": near[0], "similarities": similarities[0],
+        }  # fmt: skip
+
+    def _place(self, how, values, bias):
+        """Offset and scale of a newcomer's ratings, as `_center` gives them for those of training."""
+        mean = float(values.mean(dtype=np.float64))
+        if how == "baseline":
+            return self.baseline_.mean_ + bias, 1.0
+        if how != "zscore":
+            return (mean if how == "mean" else 0.0), 1.0
+        square = float(np.mean(values.astype(np.float64) ** 2))
+        variance = square - mean**2
+        return mean, np.sqrt(variance) if variance > _NO_VARIANCE * square else _overall(self.train_.values)
+
+    def _newcomer_scores(self, newcomer):
+        return newcomer.scores
+
+    def _newcomer_fallback(self, newcomer):
+        return self.baseline_.mean_ + newcomer.bias
 
     def _explain(self, codes, values, item, *, user=None, newcomer=None):
         """One row for each of the people that a prediction rests on: their ratings of this item."""
         matrix = self.train_.by_item
         span = slice(*matrix.indptr[[item, item + 1]])
-        near, at, similarity = self._used(user, matrix.indices[span])
+        if newcomer is None:
+            near, similarity, scale = self.neighbors_[user], self.similarities_[user], self._scale[user]
+            predicted = self._predict_codes(np.array([user]), np.array([item]))[0]
+        else:
+            near, similarity, scale = newcomer.near, newcomer.similarities, newcomer.scale
+            predicted = newcomer.scores[item]
+        near, at, similarity = self._used(near, similarity, matrix.indices[span])
         deviations = self._deviations[span][at].astype(np.float64)
-        parts = self._scale[user] * similarity * deviations / (similarity.sum() if len(near) else 1.0)
+        parts = scale * similarity * deviations / (similarity.sum() if len(near) else 1.0)
         frame = pd.DataFrame(
             {
                 self.train_.user_name: self.train_.user_ids[near],
@@ -442,7 +575,6 @@ class UserKNN(_Neighborhood):
                 "contribution": parts,
             }
         )
-        predicted = self._predict_codes(np.array([user]), np.array([item]))[0]
         return sorted_reasons(frame, predicted - parts.sum())
 
     def similar_users(self, user, n=10):
@@ -497,19 +629,6 @@ def _means(matrix, values=None):
     return totals / np.maximum(counts, 1)
 
 
-def _deviations(matrix, outer_offset, inner_offset, inner_scale=None):
-    out = np.empty(len(matrix.data), np.float32)
-    if inner_scale is None:
-        inner_scale = np.ones(matrix.shape[1])
-    kernels.deviations(
-        matrix.indptr,
-        matrix.indices,
-        matrix.data,
-        outer_offset,
-        inner_offset,
-        inner_scale,
-        _NO_DEVIATION,
-        out,
-    )
-    out.flags.writeable = False  # like the ratings themselves, so that one compiled kernel takes both
-    return out
+def _overall(values):
+    """Standard deviation of all ratings, 1 where they are equal."""
+    return float(np.std(values, dtype=np.float64)) or 1.0
