@@ -268,7 +268,8 @@ def small_book(tmp_path):
     """The real configuration around a book of one page."""
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
-    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    for static in ("book/_static", "recsys_helpers/serving/static"):
+        shutil.copytree(ROOT / static, tmp_path / static)
     shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
 
     def write(*cells):
