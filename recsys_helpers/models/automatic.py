@@ -95,6 +95,8 @@ def settled(ratings, n_factors, reg, bias_reg, *, weighted=False, n_threads=None
         if bias_reg == "auto":
             bias_reg = 3.0 * _per_row(ratings, weighted)
         return Penalty(float(reg), float(bias_reg), True, np.nan)
+    if n_factors == 0 and bias_reg != "auto":
+        return _nothing(ratings, float(bias_reg), weighted, np.nan)
     return chosen_penalty(
         ratings, n_factors, weighted=weighted, n_threads=n_threads,
         bias_reg=None if bias_reg == "auto" else float(bias_reg),
