@@ -155,9 +155,9 @@ def theta(model):
 def objective_of(model, ratings):
     genres = None
     if model.genres:
-        genres = genre_shares(ratings)[1].toarray(), model.genre_reg, model.genre_bias_reg
+        genres = genre_shares(ratings)[1].toarray(), model.genre_reg_, model.genre_bias_reg
     return lambda t: als_objective(
-        t, ratings, model.n_factors, model.reg, model.bias_reg, model.weighted, genres
+        t, ratings, model.n_factors, model.reg_, model.bias_reg_, model.weighted, genres
     )
 
 

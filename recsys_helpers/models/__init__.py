@@ -26,8 +26,8 @@ _HOME = {
 _MODULES = {
     name: name
     for name in (
-        "als", "base", "baselines", "completion", "conic", "documented", "factors", "gradient", "neighbors",
-        "newcomer", "nmf", "nuclear", "storage", "svd", "training",
+        "als", "automatic", "base", "baselines", "completion", "conic", "documented", "factors", "gradient",
+        "neighbors", "newcomer", "nmf", "nuclear", "storage", "svd", "training",
     )
 }  # fmt: skip
 

@@ -10,9 +10,10 @@ import numba
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..checks import choice, flag, number, optional, seed, whole
+from ..checks import choice, either, flag, number, optional, seed, whole
 from ..data.items import genre_shares
 from ..kernels.als import solve_rows
+from .automatic import settled, unit
 from .documented import documented
 from .factors import FactorModel, _read_only, _squares
 from .training import Loop, outside
@@ -51,21 +52,24 @@ class BiasedALS(FactorModel):
     ----------
     n_factors : int
         Rank k; 0 fits biases only.
-    reg : float
-        :math:`\lambda` of user factors and of films' own factors, not below 0.
-    bias_reg : float
-        :math:`\lambda_b` of user biases and of films' own biases, not below 0.
+    reg : float or "auto"
+        :math:`\lambda` of user factors and of films' own factors, not below 0. "auto": chosen on a slice
+        of the training ratings, see `models.automatic`; about as much work as the fit itself.
+    bias_reg : float or "auto"
+        :math:`\lambda_b` of user biases and of films' own biases, not below 0. "auto": chosen with `reg`;
+        next to a `reg` that is given, 3 (with `weighted`, 3 for an ordinary number of ratings).
     genres : bool
         Use the column genres of the training data's movies.
-    genre_reg, genre_bias_reg : float
-        :math:`\lambda_g` of genre factors and :math:`\lambda_c` of genre biases, above 0.
-        Used with ``genres=True``.
+    genre_reg : float or "auto"
+        :math:`\lambda_g` of genre factors, above 0; "auto": 10 on a scale of half a star to five, in
+        proportion on others. Used with ``genres=True``, as is the next.
+    genre_bias_reg : float
+        :math:`\lambda_c` of genre biases, above 0.
     weighted : bool
         What the weights w are. False: 1. A Gaussian prior, whose pull towards zero (or
-        towards the genres) fades as ratings come in; lambda counts in ratings, and 10
-        is a fair start. True: the number of ratings of the user, film or genre (ALS-WR,
-        Zhou et al. 2008). The pull keeps pace with the evidence, so that users with many
-        ratings are held back as much as those with few; 0.1 is a fair start.
+        towards the genres) fades as ratings come in. True: the number of ratings of the
+        user, film or genre (ALS-WR, Zhou et al. 2008). The pull keeps pace with the evidence, so that
+        users with many ratings are held back as much as those with few.
     n_sweeps : int
         Upper bound on sweeps; each solves films, genres and users once.
     {tol}
@@ -76,7 +80,8 @@ class BiasedALS(FactorModel):
     cg_steps : int
         At least 1.
     init_scale : float
-        Standard deviation of the random user factors that the first sweep starts from.
+        Standard deviation of the random user factors that the first sweep starts from, on a scale of half
+        a star to five; on others it goes with the square root of the scale's width.
     dtype : {"float32", "float64"}
         Of factors and arithmetic. Sums over many ratings are compensated either way.
     {n_threads}
@@ -93,6 +98,8 @@ class BiasedALS(FactorModel):
         Zero (or the genres') where there is no training rating.
     genre_names_ : list of str
         With ``genres=True``; also `genre_factors_`, shape (G, k), and `genre_bias_`, shape (G,).
+    reg_, bias_reg_, genre_reg_ : float
+        What the fit took.
     {history}
     {best_sweep}
 
@@ -106,10 +113,10 @@ class BiasedALS(FactorModel):
 
     _parameters = {
         "n_factors": whole(0),
-        "reg": number(),
-        "bias_reg": number(),
+        "reg": either("auto", number()),
+        "bias_reg": either("auto", number()),
         "genres": flag,
-        "genre_reg": number(above=0),
+        "genre_reg": either("auto", number(above=0)),
         "genre_bias_reg": number(above=0),
         "weighted": flag,
         "n_sweeps": whole(),
@@ -127,11 +134,11 @@ class BiasedALS(FactorModel):
     def __init__(
         self,
         n_factors=32,
-        reg=10.0,
+        reg="auto",
         *,
-        bias_reg=3.0,
+        bias_reg="auto",
         genres=False,
-        genre_reg=10.0,
+        genre_reg="auto",
         genre_bias_reg=5.0,
         weighted=False,
         n_sweeps=30,
@@ -168,6 +175,7 @@ class BiasedALS(FactorModel):
     def _fit(self, ratings, validation, *, checkpoint=None):
         if self.genres and (ratings.movies is None or "genres" not in ratings.movies.columns):
             raise ValueError("genres: got True, but the ratings carry no movies table with a column genres")
+        self._settle(ratings)
         self._start(ratings)
         nothing = prior = np.zeros((1, self.n_factors), self.dtype), np.zeros(1, self.dtype)
         genres = _Genres(self, ratings) if self.genres else None
@@ -186,12 +194,19 @@ class BiasedALS(FactorModel):
                     train_rmse=np.sqrt(squared / len(ratings)),
                 )
 
+    def _settle(self, ratings):
+        """The penalties: as given, or found from the ratings."""
+        self.reg_, self.bias_reg_, *_ = settled(
+            ratings, self.n_factors, self.reg, self.bias_reg, weighted=self.weighted, n_threads=self.n_threads
+        )
+        self.genre_reg_ = 10.0 * unit(ratings) if self.genre_reg == "auto" else float(self.genre_reg)
+
     def _start(self, ratings):
         """Small random user factors; everything else at zero."""
         k, (m, n), dtype = self.n_factors, ratings.shape, np.dtype(self.dtype)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         self.user_factors_ = np.random.default_rng(self.random_state).standard_normal((m, k), dtype=dtype)
-        self.user_factors_ *= dtype.type(self.init_scale)
+        self.user_factors_ *= dtype.type(self.init_scale * np.sqrt(unit(ratings)))
         self.user_bias_ = np.zeros(m, dtype)
         self.item_factors_, self.item_bias_ = np.zeros((n, k), dtype), np.zeros(n, dtype)
 
@@ -219,8 +234,8 @@ class BiasedALS(FactorModel):
         def work(first, stop):
             return solve_rows(
                 first, stop, indptr, indices, values, number(self.mean_), factors, bias,
-                number(self.reg), number(self.bias_reg), bool(self.weighted), *prior, steps, squares, errors,
-                out, out_bias,
+                number(self.reg_), number(self.bias_reg_), bool(self.weighted), *prior, steps, squares,
+                errors, out, out_bias,
             )  # fmt: skip
 
         cuts = _balanced_cuts(matrix.indptr, out.shape[1])
@@ -235,7 +250,7 @@ class BiasedALS(FactorModel):
         failed = sum(r[0] for r in results)
         if failed:
             raise ValueError(
-                f"reg: got {self.reg!r} with bias_reg={self.bias_reg!r}; {failed} row(s) have no unique "
+                f"reg: got {self.reg_!r} with bias_reg={self.bias_reg_!r}; {failed} row(s) have no unique "
                 f"solution with it; expected values above 0, since rows with few ratings need them"
             )
         return sum(r[1] for r in results)
@@ -243,15 +258,15 @@ class BiasedALS(FactorModel):
     def _penalty(self, ratings, genres):
         """The regularization part of the objective, in float64."""
         user_weight = ratings.user_counts if self.weighted else 1.0
-        total = self.reg * np.sum(user_weight * _squares(self.user_factors_))
-        total += self.bias_reg * np.sum(user_weight * _squares(self.user_bias_[:, None]))
+        total = self.reg_ * np.sum(user_weight * _squares(self.user_factors_))
+        total += self.bias_reg_ * np.sum(user_weight * _squares(self.user_bias_[:, None]))
         item_weight = ratings.item_counts if self.weighted else 1.0
         factors, bias = self.item_factors_, self.item_bias_
         if genres is not None:
             factors, bias = factors - genres.prior[0], bias - genres.prior[1]
             total += genres.penalty()
-        total += self.reg * np.sum(item_weight * _squares(factors))
-        total += self.bias_reg * np.sum(item_weight * _squares(bias[:, None]))
+        total += self.reg_ * np.sum(item_weight * _squares(factors))
+        total += self.bias_reg_ * np.sum(item_weight * _squares(bias[:, None]))
         return float(total)
 
     def _state(self):
@@ -268,7 +283,7 @@ class BiasedALS(FactorModel):
     # ---- newcomers ----------------------------------------------------------------
 
     def _penalties(self, n):
-        return (n if self.weighted else 1) * np.append(np.full(self.n_factors, self.reg), self.bias_reg)
+        return (n if self.weighted else 1) * np.append(np.full(self.n_factors, self.reg_), self.bias_reg_)
 
     def _solve_row(self, codes, values):
         """One row of the user half-sweep: the ratings of a training user give that user's factors."""
@@ -324,8 +339,8 @@ class _Genres:
         gram = (weighted.T @ self.share).toarray()
         right = weighted.T @ np.column_stack([model.item_factors_, model.item_bias_]).astype(np.float64)
         for reg, own, target, columns in (
-            (model.genre_reg, model.reg, model.genre_factors_, right[:, :-1]),
-            (model.genre_bias_reg, model.bias_reg, model.genre_bias_, right[:, -1]),
+            (model.genre_reg_, model.reg_, model.genre_factors_, right[:, :-1]),
+            (model.genre_bias_reg, model.bias_reg_, model.genre_bias_, right[:, -1]),
         ):
             target[...] = np.linalg.solve(own * gram + np.diag(reg * self.genre_weight), own * columns)
         self.prior = (
@@ -338,7 +353,7 @@ class _Genres:
 
     def penalty(self):
         model = self.model
-        return model.genre_reg * np.sum(
+        return model.genre_reg_ * np.sum(
             self.genre_weight * _squares(model.genre_factors_)
         ) + model.genre_bias_reg * np.sum(self.genre_weight * _squares(model.genre_bias_[:, None]))
 

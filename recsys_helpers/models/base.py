@@ -70,6 +70,11 @@ class Recommender(BaseEstimator):
         -------
         self
 
+        Warns
+        -----
+        WorseThanBiases
+            Where the model has watched `validation` and predicts it worse than biases do.
+
         Raises
         ------
         ValueError, TypeError
@@ -83,6 +88,10 @@ class Recommender(BaseEstimator):
         twin = type(self)(**self.get_params(deep=False))
         twin.train_ = ratings
         twin._fit(ratings, validation, **options)
+        if validation is not None:
+            from .automatic import warn_if_worse
+
+            warn_if_worse(twin, ratings, validation)
         # One assignment: who predicts meanwhile sees the old model or the new one, never both.
         self.__dict__ = vars(twin)
         return self

@@ -15,6 +15,7 @@ from ..checks import (
     check_non_negative,
     check_positive,
     check_positive_int,
+    either,
     flag,
     number,
     optional,
@@ -22,6 +23,7 @@ from ..checks import (
     whole,
 )  # fmt: skip
 from ..kernels.factors import score_pairs
+from .automatic import MOST_FACTORS, settled
 from .conic import check_entries, check_weights, marginal_weights
 from .documented import documented
 from .factors import FactorModel, _read_only, _solve
@@ -185,10 +187,10 @@ class NuclearNormCompletion(FactorModel):
 
     Parameters
     ----------
-    reg : float
-        :math:`\lambda`, above 0.
-    bias_reg : float
-        :math:`\lambda_b`, above 0.
+    reg : float or "auto"
+        :math:`\lambda`, above 0. "auto": as `BiasedALS` chooses it, which has the same objective.
+    bias_reg : float or "auto"
+        :math:`\lambda_b`, above 0. "auto": chosen with `reg`; 3 next to a `reg` that is given.
     joint : bool
         False: fit mean and biases first, without X, and complete what they leave.
     weighted : bool or float
@@ -216,6 +218,8 @@ class NuclearNormCompletion(FactorModel):
         Rank k of X.
     mean_ : float
     user_bias_, item_bias_ : ndarray, shape (m,) and (n,)
+    reg_, bias_reg_ : float
+        What the fit took.
     certificate_ : Certificate
         Primal and dual value and relative gap; `primal_`, `dual_` and `gap_` are the same. With
         ``joint=False`` they are those of the second problem.
@@ -238,8 +242,8 @@ class NuclearNormCompletion(FactorModel):
     """
 
     _parameters = {
-        "reg": number(above=0),
-        "bias_reg": number(above=0),
+        "reg": either("auto", number(above=0)),
+        "bias_reg": either("auto", number(above=0)),
         "joint": flag,
         "weighted": _power,
         "fix_mean": flag,
@@ -253,9 +257,9 @@ class NuclearNormCompletion(FactorModel):
 
     def __init__(
         self,
-        reg=12.0,
+        reg="auto",
         *,
-        bias_reg=3.0,
+        bias_reg="auto",
         joint=True,
         weighted=False,
         fix_mean=False,
@@ -326,6 +330,7 @@ class NuclearNormCompletion(FactorModel):
         return Path(pd.DataFrame(rows).set_index("lambda"), models)
 
     def _fit(self, ratings, validation, *, last=None, stacklevel=4):
+        self._settle(ratings)
         matrix = ratings.by_user
         fixed = float(ratings.values.mean(dtype=np.float64)) if self.fix_mean else None
         weights = None
@@ -335,13 +340,13 @@ class NuclearNormCompletion(FactorModel):
             )
         before = 0.0, np.zeros(ratings.n_users), np.zeros(ratings.n_items)
         if not self.joint:
-            biases = Problem(matrix, self.reg, None, self.bias_reg, fixed, self.n_threads)
+            biases = Problem(matrix, self.reg_, None, self.bias_reg_, fixed, self.n_threads)
             before = only_biases(biases)
             u = np.repeat(np.arange(ratings.n_users), np.diff(matrix.indptr))
             left_over = matrix.data - before[0] - before[1][u] - before[2][matrix.indices]
             matrix = csr_array((left_over, matrix.indices, matrix.indptr), shape=matrix.shape)
         problem = Problem(
-            matrix, self.reg, weights, self.bias_reg if self.joint else None, fixed if self.joint else None,
+            matrix, self.reg_, weights, self.bias_reg_ if self.joint else None, fixed if self.joint else None,
             self.n_threads,
         )  # fmt: skip
         pairs = None if validation is None else self._pair_codes(validation)
@@ -370,6 +375,19 @@ class NuclearNormCompletion(FactorModel):
         # What a new row is fitted with: its weight follows from its own number of ratings.
         self._mean_count = ratings.user_counts.mean()
 
+    def _settle(self, ratings):
+        """The penalties: as given, or found from the ratings."""
+        heavy = self.reg == "auto" and float(self.weighted) > 0.5
+        self.reg_, self.bias_reg_, *_ = settled(
+            ratings, MOST_FACTORS, self.reg, "auto" if heavy else self.bias_reg, weighted=heavy,
+            n_threads=self.n_threads,
+        )  # fmt: skip
+        if heavy:
+            # The weights here are 1 for an ordinary row; those of ALS are numbers of ratings.
+            ordinary = len(ratings) / np.sqrt(ratings.n_users * ratings.n_items)
+            self.reg_ *= ordinary
+            self.bias_reg_ = self.bias_reg_ * ordinary if self.bias_reg == "auto" else float(self.bias_reg)
+
     # ---- newcomers ----------------------------------------------------------------
 
     def _solve_row(self, codes, values):
@@ -385,16 +403,16 @@ class NuclearNormCompletion(FactorModel):
 
     def _row_bias(self, codes, values):
         """Bias of a row when biases come first."""
-        return float(np.sum(values - self.mean_ - self.item_bias_[codes]) / (len(codes) + self.bias_reg))
+        return float(np.sum(values - self.mean_ - self.item_bias_[codes]) / (len(codes) + self.bias_reg_))
 
     def _row(self, codes, values):
         """Regressors, target and penalty of one row; the last column is the bias where it is joint."""
         weight = (max(len(codes), 1) / self._mean_count) ** float(self.weighted) if self.weighted else 1.0
         x = self.item_factors_[codes]
         target = values.astype(np.float64) - self.mean_ - self.item_bias_[codes]
-        penalty = np.full(self.rank_, self.reg * weight)
+        penalty = np.full(self.rank_, self.reg_ * weight)
         if self.joint:
-            return np.column_stack([x, np.ones(len(codes))]), target, np.append(penalty, self.bias_reg)
+            return np.column_stack([x, np.ones(len(codes))]), target, np.append(penalty, self.bias_reg_)
         return x, target - self._row_bias(codes, values), penalty
 
     def _explain(self, codes, values, item, *, user=None, newcomer=None):

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..checks import choice, flag, number, optional, seed, whole
+from ..checks import choice, either, flag, number, optional, seed, whole
+from .automatic import settled, unit
 from .documented import documented
 from .factors import FactorModel
 from .training import DivergenceError, Loop, outside
@@ -92,8 +93,9 @@ class GradientMF(FactorModel):
     ----------
     n_factors : int
         Rank k; 0 fits biases only.
-    reg, bias_reg : float
-        :math:`\lambda` of the factors and :math:`\lambda_b` of the biases, not below 0.
+    reg, bias_reg : float or "auto"
+        :math:`\lambda` of the factors and :math:`\lambda_b` of the biases, not below 0. "auto": as in
+        `BiasedALS`.
     weighted : bool
         False: every user and film has the same penalty. True: in proportion to the number
         of ratings, which is what a penalty at each rating in stochastic gradient descent
@@ -105,7 +107,8 @@ class GradientMF(FactorModel):
         "momentum" is heavy-ball with 0.9; "sgd" steps along the gradient alone, and is plain
         gradient descent with ``batch_size=None``. Adam's decay rates are 0.9 and 0.999.
     learning_rate : float
-        Length of a step, above 0. Adam's counts in units of the parameters: 0.01 moves a
+        Length of a step, above 0, for ratings on a scale as wide as half a star to five: ratings on another
+        are brought to that width for the fit. Adam's counts in units of the parameters: 0.01 moves a
         factor by about 0.01. The others multiply the gradient of the whole objective, so it
         has to be far smaller, and smaller the more ratings the busiest film has.
     schedule : {"cosine", "constant"}
@@ -123,7 +126,7 @@ class GradientMF(FactorModel):
         See `tol`. With validation ratings also: stop after this many epochs without a
         better validation RMSE, and go back to the best epoch.
     init_scale : float
-        Standard deviation of the random factors at the start, above 0.
+        Standard deviation of the random factors at the start, above 0, in the same unit.
     dtype : {"float32", "float64"}
         Of the parameters and the arithmetic. The setting `jax_enable_x64` of the calling
         program is left as it is.
@@ -141,6 +144,8 @@ class GradientMF(FactorModel):
     history_ : DataFrame
         One row an epoch: objective, train_rmse, validation_rmse (NaN without), seconds.
         The objective is that of all training ratings, after the epoch.
+    reg_, bias_reg_ : float
+        What the fit took.
     learning_rate_ : float
         The one that the fit took: `learning_rate`, halved as often as the fit diverged with it.
     best_epoch_ : int
@@ -162,8 +167,8 @@ class GradientMF(FactorModel):
 
     _parameters = {
         "n_factors": whole(0),
-        "reg": number(),
-        "bias_reg": number(),
+        "reg": either("auto", number()),
+        "bias_reg": either("auto", number()),
         "weighted": flag,
         "center": flag,
         "optimizer": choice("adam", "momentum", "sgd"),
@@ -182,9 +187,9 @@ class GradientMF(FactorModel):
     def __init__(
         self,
         n_factors=32,
-        reg=10.0,
+        reg="auto",
         *,
-        bias_reg=3.0,
+        bias_reg="auto",
         weighted=False,
         center=True,
         optimizer="adam",
@@ -219,6 +224,11 @@ class GradientMF(FactorModel):
     # ---- fitting --------------------------------------------------------------
 
     def _fit(self, ratings, validation, *, checkpoint=None):
+        _import_jax()
+        self.reg_, self.bias_reg_, *_ = settled(
+            ratings, self.n_factors, self.reg, self.bias_reg, weighted=self.weighted
+        )
+        self._unit = unit(ratings)
         rate, seed_of = self.learning_rate, self._seeds()
         for attempt in range(MAX_ATTEMPTS):
             try:
@@ -251,13 +261,14 @@ class GradientMF(FactorModel):
         dtype = np.dtype(self.dtype)
         n_batches = 1 if self.batch_size is None else -(-len(ratings) // self.batch_size)
         fixed = self._fixed(ratings)
-        narrow = {name: np.asarray(value, dtype) for name, value in fixed.items()}
+        narrow = fixed | {"mean": fixed["mean"] / self._unit, "reg": fixed["reg"] / self._unit}
+        narrow = {name: np.asarray(value, dtype) for name, value in narrow.items()}
         parameters = _start(ratings, self.n_factors, self.init_scale, dtype, rng)
         self._keep(parameters)
         rates = self._rates(rate, n_batches).astype(dtype)
         # Only explicit types are used inside, so the wider setting changes no float32.
         with _wide_types(jax), jax.default_device(jax.devices("cpu")[0]):
-            batches = _deal(ratings, n_batches, dtype, rng)
+            batches = self._deal(ratings, n_batches, dtype, rng)
             start = time.perf_counter()
             epoch_of, state = _compiled(self.optimizer, *_shapes(parameters, narrow, batches))
             self.compile_seconds_ = time.perf_counter() - start
@@ -278,7 +289,7 @@ class GradientMF(FactorModel):
             with loop:
                 for epoch in loop:
                     if n_batches > 1 and epoch > 1:
-                        batches = _deal(ratings, n_batches, dtype, rng)
+                        batches = self._deal(ratings, n_batches, dtype, rng)
                     run[:] = epoch_of(*run, batches, rates[epoch - 1], narrow)
                     self._keep(run[0])
                     value, squared = self._measure(ratings, fixed)
@@ -295,7 +306,7 @@ class GradientMF(FactorModel):
         self.mean_ = float(ratings.values.mean(dtype=np.float64)) if self.center else 0.0
         weights = (ratings.user_counts, ratings.item_counts) if self.weighted else (1.0, 1.0)
         return {
-            "mean": self.mean_, "reg": self.reg, "bias_reg": self.bias_reg,
+            "mean": self.mean_, "reg": self.reg_, "bias_reg": self.bias_reg_,
             "user_weight": np.broadcast_to(weights[0], ratings.n_users),
             "item_weight": np.broadcast_to(weights[1], ratings.n_items),
         }  # fmt: skip
@@ -307,9 +318,16 @@ class GradientMF(FactorModel):
             rates *= (1 + np.cos(np.pi * np.arange(rates.size) / rates.size).reshape(rates.shape)) / 2
         return rates
 
+    def _deal(self, ratings, n_batches, dtype, rng):
+        *codes, values, weight = _deal(ratings, n_batches, dtype, rng)
+        return *codes, values / dtype.type(self._unit), weight
+
     def _keep(self, parameters):
+        """Set what was learned, from the fit's unit back to that of the ratings."""
         for name, array in zip(Parameters._fields, parameters, strict=True):
-            setattr(self, f"{name}_", np.array(array))
+            array = np.array(array)
+            times = self._unit if name.endswith("bias") else np.sqrt(self._unit)
+            setattr(self, f"{name}_", array * array.dtype.type(times))
 
     def _measure(self, ratings, fixed):
         """Objective and sum of squared errors of the parameters as they are, in float64."""
@@ -322,7 +340,7 @@ class GradientMF(FactorModel):
 
     def _penalties(self, n):
         times = n if self.weighted else 1
-        return times * np.append(np.full(self.n_factors, float(self.reg)), self.bias_reg)
+        return times * np.append(np.full(self.n_factors, self.reg_), self.bias_reg_)
 
 
 # ---- the compiled part ------------------------------------------------------------

@@ -8,8 +8,9 @@ import numba
 import numpy as np
 from scipy.optimize import nnls
 
-from ..checks import choice, flag, number, optional, seed, whole
+from ..checks import choice, either, flag, number, optional, seed, whole
 from ..kernels.nmf import descend_rows
+from .automatic import unit
 from .baselines import BiasModel
 from .documented import documented
 from .factors import FactorModel, _solve, _squares
@@ -36,8 +37,9 @@ class NMF(FactorModel):
     ----------
     n_factors : int
         Number of parts k, at least 1.
-    reg : float
-        :math:`\lambda`, not below 0, once for each rating. On a table without gaps, alpha_W = alpha_H
+    reg : float or "auto"
+        :math:`\lambda`, not below 0, once for each rating. "auto": 0.15 on a scale of half a star to five,
+        in proportion on others. On a table without gaps, alpha_W = alpha_H
         of scikit-learn's NMF with l1_ratio = 0.
     n_sweeps : int
         Upper bound on sweeps; each visits all films' and all users' coordinates once.
@@ -52,6 +54,8 @@ class NMF(FactorModel):
     ----------
     user_factors_, item_factors_ : ndarray, shape (m, k) and (n, k)
         Not below 0; zero where there is no training rating.
+    reg_ : float
+        What the fit took.
     mean_, user_bias_, item_bias_ : float, ndarray of shape (m,) and (n,)
         Of a `BiasModel`, for pairs without factors only.
     {history}
@@ -70,7 +74,7 @@ class NMF(FactorModel):
 
     _parameters = {
         "n_factors": whole(),
-        "reg": number(),
+        "reg": either("auto", number()),
         "n_sweeps": whole(),
         "tol": number(),
         "patience": whole(),
@@ -83,7 +87,7 @@ class NMF(FactorModel):
     def __init__(
         self,
         n_factors=16,
-        reg=0.15,
+        reg="auto",
         *,
         n_sweeps=100,
         tol=1e-4,
@@ -108,6 +112,7 @@ class NMF(FactorModel):
             raise ValueError(
                 f"ratings: got {ratings.values.min()}; expected none below 0, as sums of parts cannot be"
             )
+        self.reg_ = 0.15 * unit(ratings) if self.reg == "auto" else float(self.reg)
         self.fallback_ = BiasModel().fit(ratings)
         self.mean_ = self.fallback_.mean_
         self.user_bias_, self.item_bias_ = self.fallback_.user_bias_, self.fallback_.item_bias_
@@ -123,7 +128,7 @@ class NMF(FactorModel):
                 penalty = np.sum(ratings.user_counts * _squares(self.user_factors_))
                 penalty += np.sum(ratings.item_counts * _squares(self.item_factors_))
                 loop.report(
-                    objective=squared + self.reg * penalty, train_rmse=np.sqrt(squared / len(ratings))
+                    objective=squared + self.reg_ * penalty, train_rmse=np.sqrt(squared / len(ratings))
                 )
 
     def _state(self):
@@ -151,7 +156,7 @@ class NMF(FactorModel):
 
     def _half_sweep(self, matrix, factors, out):
         """Visit all rows of one side; returns the sum of squared errors."""
-        reg = out.dtype.type(self.reg)
+        reg = out.dtype.type(self.reg_)
         arrays = matrix.indptr, matrix.indices, matrix.data
         work = matrix.indptr[1:].astype(np.float64) * self.n_factors
         pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 256))
@@ -186,7 +191,7 @@ class NMF(FactorModel):
     def _solve_row(self, codes, values):
         """Non-negative least-squares parts, and the bias that the fallback would give."""
         h = self.item_factors_[codes].astype(np.float64)
-        ridge = np.sqrt(self.reg * len(codes)) * np.eye(self.n_factors)
+        ridge = np.sqrt(self.reg_ * len(codes)) * np.eye(self.n_factors)
         target = np.concatenate([values.astype(np.float64), np.zeros(self.n_factors)])
         return nnls(np.vstack([h, ridge]), target)[0], self.fallback_._fold_in(codes, values)["bias"]
 
@@ -196,7 +201,7 @@ class NMF(FactorModel):
         h = self.item_factors_[codes][:, present].astype(np.float64)
         own = self.item_factors_[item, present].astype(np.float64)
         if present.any():
-            system = h.T @ h + self.reg * len(codes) * np.eye(present.sum())
+            system = h.T @ h + self.reg_ * len(codes) * np.eye(present.sum())
             weight = h @ _solve(system, own, len(codes))
         else:
             weight = np.zeros(len(codes))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..checks import choice, flag, number, optional, seed, whole
+from ..checks import choice, either, flag, number, optional, seed, whole
 from ..kernels.svd import sgd_epoch, squared_error, svdpp_epoch
 from ..kernels.vectors import lanes, padded
 from ..linalg import SparsePlusLowRank, truncated_svd
+from .automatic import settled, unit
 from .baselines import BiasModel
 from .documented import documented
 from .factors import FactorModel, _squares
@@ -247,10 +248,13 @@ class FunkSVD(FactorModel):
     ----------
     n_factors : int
         Rank k; 0 fits biases only.
-    reg, bias_reg : float
-        :math:`\lambda` and :math:`\lambda_b`, not below 0.
+    reg, bias_reg : float or "auto"
+        :math:`\lambda` and :math:`\lambda_b`, not below 0. "auto": chosen on a slice of the training
+        ratings, as in `BiasedALS` with ``weighted=True``; where it says that no taste can be learned,
+        the factors stay zero.
     learning_rate : float
-        s in the first epoch, above 0.
+        s in the first epoch, above 0, for ratings on a scale as wide as half a star to five; ratings on
+        another are brought to that width for the fit.
     decay : float
         s is multiplied by it after every epoch; above 0, at most 1.
     n_epochs : int
@@ -260,7 +264,7 @@ class FunkSVD(FactorModel):
         Visit the ratings in one random order, or user by user, the users in random order.
         The order is drawn once, from `random_state`, and is the same in all epochs.
     init_scale : float
-        Standard deviation of the random factors that the first epoch starts from.
+        Standard deviation of the random factors that the first epoch starts from, in the same unit.
     track_objective : bool
         Fill the columns objective and train_rmse of `history_`: one more pass over the
         ratings after each epoch.
@@ -277,6 +281,8 @@ class FunkSVD(FactorModel):
         p and q; the random start where there is no training rating is set to zero.
     user_bias_, item_bias_ : ndarray, shape (m,) and (n,)
         Zero where there is no training rating.
+    reg_, bias_reg_ : float
+        What the fit took.
     history_ : DataFrame
         One row an epoch: objective and train_rmse (NaN unless tracked), online_rmse (each
         error as it was just before its own step), validation_rmse (NaN without), learning_rate,
@@ -295,8 +301,8 @@ class FunkSVD(FactorModel):
 
     _parameters = {
         "n_factors": whole(0),
-        "reg": number(),
-        "bias_reg": number(),
+        "reg": either("auto", number()),
+        "bias_reg": either("auto", number()),
         "learning_rate": number(above=0, at_most=1),
         "decay": number(above=0, at_most=1),
         "n_epochs": whole(),
@@ -312,9 +318,9 @@ class FunkSVD(FactorModel):
     def __init__(
         self,
         n_factors=64,
-        reg=0.08,
+        reg="auto",
         *,
-        bias_reg=0.05,
+        bias_reg="auto",
         learning_rate=0.02,
         decay=0.97,
         n_epochs=40,
@@ -341,7 +347,8 @@ class FunkSVD(FactorModel):
         self.verbose = verbose
 
     def _fit(self, ratings, validation, *, start=None, checkpoint=None):
-        if self.learning_rate * max(self.reg, self.bias_reg) > 1:
+        self._settle(ratings)
+        if self.learning_rate * max(self.reg_ / self._unit, self.bias_reg_) > 1:
             raise ValueError(
                 f"learning_rate: got {self.learning_rate!r}; expected at most 1 / reg and 1 / bias_reg, or a "
                 "step goes past its goal"
@@ -349,7 +356,8 @@ class FunkSVD(FactorModel):
         rng = np.random.default_rng(self.random_state)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         state = self._start(ratings, rng, start)
-        visits = self._visits(ratings, rng)
+        *order, values = self._visits(ratings, rng)
+        visits = *order, values / np.float32(self._unit)
 
         def put(arrays):
             for at, array in enumerate(arrays.values()):
@@ -364,7 +372,7 @@ class FunkSVD(FactorModel):
         with loop:
             for epoch in loop:
                 rate = self.learning_rate * self.decay ** (epoch - 1)
-                online = np.sqrt(self._epoch(visits, state, rate) / len(ratings))
+                online = self._unit * np.sqrt(self._epoch(visits, state, rate) / len(ratings))
                 objective, train_rmse = None, np.nan
                 if self.track_objective:
                     squared, objective = self._objective(ratings, state)
@@ -373,15 +381,24 @@ class FunkSVD(FactorModel):
                     objective=objective, train_rmse=train_rmse, online_rmse=online, learning_rate=rate
                 )
 
+    def _settle(self, ratings):
+        """The unit of the fit, and penalties: as given, or found from the ratings."""
+        self._unit = unit(ratings)
+        found = settled(ratings, self.n_factors, self.reg, self.bias_reg, weighted=True)
+        self.reg_, self.bias_reg_, self._taste, _ = found
+        if not found.taste:
+            # A step must not go past its goal; with factors at zero the number is without effect.
+            self.reg_ = min(self.reg_, 0.5 * self._unit / self.learning_rate)
+
     def _start(self, ratings, rng, start):
-        """Padded factors and biases of users and of films."""
+        """Padded factors and biases of users and of films, in the unit of the fit."""
         state = []
         for side, (name, size) in enumerate((("user", ratings.n_users), ("item", ratings.n_items))):
             if start is None:
                 factors = rng.standard_normal((size, self.n_factors), dtype=self.dtype)
-                factors *= np.dtype(self.dtype).type(self.init_scale)
+                factors *= np.dtype(self.dtype).type(self.init_scale if self._taste else 0.0)
             else:
-                factors = self._checked_start(name, start[side], size)
+                factors = self._checked_start(name, start[side], size) / np.sqrt(self._unit)
             state += [padded(factors, self.dtype), np.zeros(size, self.dtype)]
         return state
 
@@ -405,16 +422,20 @@ class FunkSVD(FactorModel):
     def _epoch(self, visits, state, rate):
         number = np.dtype(self.dtype).type
         return sgd_epoch(
-            *visits, number(self.mean_), *state, number(rate), number(self.reg), number(self.bias_reg),
-            lanes(self.dtype),
+            *visits, number(self.mean_ / self._unit), *state, number(rate), number(self.reg_ / self._unit),
+            number(self.bias_reg_), lanes(self.dtype),
         )  # fmt: skip
 
     def _objective(self, ratings, state):
         """Sum of squared errors and the objective, in float64."""
+        return self._in_stars(ratings, state, self._penalty(ratings, state))
+
+    def _in_stars(self, ratings, state, penalty):
+        values = ratings.values / np.float32(self._unit)
         squared = squared_error(
-            ratings.user_codes, ratings.item_codes, ratings.values, self.mean_, *state, lanes(self.dtype)
+            ratings.user_codes, ratings.item_codes, values, self.mean_ / self._unit, *state, lanes(self.dtype)
         )
-        return squared, float(squared + self._penalty(ratings, state))
+        return squared * self._unit**2, float(squared + penalty) * self._unit**2
 
     def _penalty(self, ratings, state):
         total = 0.0
@@ -422,20 +443,21 @@ class FunkSVD(FactorModel):
             (ratings.user_counts, *state[:2]),
             (ratings.item_counts, *state[2:]),
         ):
-            total += self.reg * np.sum(counts * _squares(factors))
-            total += self.bias_reg * np.sum(counts * bias.astype(np.float64) ** 2)
+            total += self.reg_ / self._unit * np.sum(counts * _squares(factors))
+            total += self.bias_reg_ * np.sum(counts * bias.astype(np.float64) ** 2)
         return total
 
     def _publish(self, ratings, state):
-        """Set the fitted attributes from the working arrays."""
-        k = self.n_factors
-        self.user_factors_, self.user_bias_ = state[0][:, :k].copy(), state[1].copy()
-        self.item_factors_, self.item_bias_ = state[2][:, :k].copy(), state[3].copy()
+        """Set the fitted attributes from the working arrays, in stars."""
+        k, number = self.n_factors, np.dtype(self.dtype).type
+        root, whole = number(np.sqrt(self._unit)), number(self._unit)
+        self.user_factors_, self.user_bias_ = root * state[0][:, :k], whole * state[1]
+        self.item_factors_, self.item_bias_ = root * state[2][:, :k], whole * state[3]
         self.user_factors_[ratings.user_counts == 0] = 0
         self.item_factors_[ratings.item_counts == 0] = 0
 
     def _penalties(self, n):
-        return n * np.append(np.full(self.n_factors, float(self.reg)), self.bias_reg)
+        return n * np.append(np.full(self.n_factors, self.reg_), self.bias_reg_)
 
 
 class SVDpp(FunkSVD):
@@ -490,9 +512,9 @@ class SVDpp(FunkSVD):
     def __init__(
         self,
         n_factors=64,
-        reg=0.05,
+        reg="auto",
         *,
-        bias_reg=0.05,
+        bias_reg="auto",
         learning_rate=0.01,
         decay=0.97,
         n_epochs=65,
@@ -533,7 +555,7 @@ class SVDpp(FunkSVD):
         state = super()._start(ratings, rng, start)
         implicit = np.zeros((ratings.n_items, self.n_factors), self.dtype)
         if start is not None and len(start) > 2:
-            implicit = self._checked_start("implicit", start[2], ratings.n_items)
+            implicit = self._checked_start("implicit", start[2], ratings.n_items) / np.sqrt(self._unit)
         return [*state, padded(implicit, self.dtype)]
 
     def _visits(self, ratings, rng):
@@ -543,8 +565,8 @@ class SVDpp(FunkSVD):
         number = np.dtype(self.dtype).type
         work = padded(np.zeros((2, self.n_factors)), self.dtype)
         return svdpp_epoch(
-            *visits, self._seen.indptr, self._seen.indices, number(self.mean_), *state, number(rate),
-            number(self.reg), number(self.bias_reg), lanes(self.dtype), work,
+            *visits, self._seen.indptr, self._seen.indices, number(self.mean_ / self._unit), *state,
+            number(rate), number(self.reg_ / self._unit), number(self.bias_reg_), lanes(self.dtype), work,
         )  # fmt: skip
 
     def _implicit_sum(self, implicit):
@@ -557,21 +579,18 @@ class SVDpp(FunkSVD):
     def _objective(self, ratings, state):
         p, user_bias, q, item_bias, implicit = state
         x = padded(p + self._implicit_sum(implicit), self.dtype)
-        squared = squared_error(
-            ratings.user_codes, ratings.item_codes, ratings.values, self.mean_, x, user_bias, q, item_bias,
-            lanes(self.dtype),
-        )  # fmt: skip
         touched = csr_array(
             (np.ones(self._seen.nnz), self._seen.indices, self._seen.indptr), self._seen.shape
         )
         penalty = self._penalty(ratings, state[:4])
-        penalty += self.reg * np.sum((touched.T @ ratings.user_counts) * _squares(implicit))
-        return squared, float(squared + penalty)
+        penalty += self.reg_ / self._unit * np.sum((touched.T @ ratings.user_counts) * _squares(implicit))
+        return self._in_stars(ratings, (x, user_bias, q, item_bias), penalty)
 
     def _publish(self, ratings, state):
         super()._publish(ratings, state[:4])
         self.own_factors_ = self.user_factors_
-        self.implicit_factors_ = state[4][:, : self.n_factors].copy()
+        root = np.dtype(self.dtype).type(np.sqrt(self._unit))
+        self.implicit_factors_ = root * state[4][:, : self.n_factors]
         self.user_factors_ = self.own_factors_ + self._implicit_sum(self.implicit_factors_)
 
     def _prior_row(self, codes):
