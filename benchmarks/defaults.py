@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recsys_helpers.data.movielens import synthetic_ratings
+from recsys_helpers.data import synthetic_ratings
 from recsys_helpers.data.ratings import Ratings
 from recsys_helpers.models import (
     NMF,

@@ -9,7 +9,7 @@ from conftest import make_ratings
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from recsys_helpers.data.movielens import synthetic_ratings
+from recsys_helpers.data import synthetic_ratings
 from recsys_helpers.data.ratings import Ratings
 from recsys_helpers.models import (
     NMF,

@@ -574,7 +574,7 @@ def test_scores_of_all_items_are_the_predictions_of_single_pairs(medium, kind, c
     some = medium[medium.user_codes != 3]  # one user without ratings
     for n_neighbors, least in ((3, 1), (40, 2)):
         model = kind(n_neighbors, center=center, min_neighbors=least, verbose=False).fit(some)
-        codes = np.array([0, 3, 7, -1])
+        codes = np.array([0, 3, 7])
         block = model._score_block(codes)
         items = np.arange(some.n_items)
         for row, user in enumerate(codes):
