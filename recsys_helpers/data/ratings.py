@@ -303,8 +303,10 @@ class Ratings:
             scale = intake.guess_scale(values, label)
             notes = [*notes, f"scale {scale[0]:g} to {scale[1]:g}, from the values"]
         low, high = scale
-        if values.min() < low or values.max() > high:
-            row = int(np.argmin((values >= low) & (values <= high)))
+        # A bound that float32 cannot hold counts as its nearest neighbor: ratings are float32.
+        least, most = min(low, float(np.float32(low))), max(high, float(np.float32(high)))
+        if values.min() < least or values.max() > most:
+            row = int(np.argmin((values >= least) & (values <= most)))
             raise ValueError(
                 f"{place['rating']}, {word} {row + first}: got {values[row]}; expected {expected} "
                 "(Ratings.from_frame takes scale=(low, high) for data on another scale)"

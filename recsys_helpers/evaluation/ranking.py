@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +85,7 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, see
         Of the order of equal scores: a hash of seed, row and film, the same whatever rows are asked for
         with it. None: the smaller code first, as `recommend` lists them.
     n_threads : int, optional
-        By default one for each processor. The result does not depend on it.
+        Default: all processors. The result does not depend on it.
 
     Returns
     -------
@@ -112,7 +111,8 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, see
         if scores.shape != (m, n):
             raise ValueError(f"scores: got shape {scores.shape}; expected {(m, n)}, that of relevant")
     cutoffs = check_cutoffs(k)
-    threads = spans.threads(None if n_threads is None else check_positive_int("n_threads", n_threads))
+    if n_threads is not None:
+        check_positive_int("n_threads", n_threads)
     ties = np.uint64(0 if seed is None else check_positive_int("seed", seed, minimum=0) % 2**64)
     users = np.flatnonzero(np.diff(relevant.indptr)) if users is None else _rows(users, m)
     if len(users) < m or (np.diff(users) != 1).any():
@@ -126,19 +126,14 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, see
     ranks = np.zeros(len(gains), np.int32)
     given = [*csr, _discounts(longest), cutoffs, bool(full), lists, out, whole, ranks]
     block = max(1, _BLOCK_SCORES // max(n, 1))
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(users), block):
-            rows = users[start : start + block]
-            part = _block_of(scores, rows, n)
-            jobs = [
-                pool.submit(
-                    kernels.rank_rows, cut, min(cut + _BLOCK_ROWS, len(rows)), start, part, users, ties,
-                    seed is not None, *given,
-                )
-                for cut in range(0, len(rows), _BLOCK_ROWS)
-            ]  # fmt: skip
-            for job in jobs:
-                job.result()
+    for start in range(0, len(users), block):
+        rows = users[start : start + block]
+        part = _block_of(scores, rows, n)
+
+        def work(first, stop, start=start, part=part):
+            kernels.rank_rows(first, stop, start, part, users, ties, seed is not None, *given)
+
+        spans.run(work, spans.cut(np.ones(len(rows)), _BLOCK_ROWS, most=len(rows)), n_threads)
     values = _columns(out, k, cutoffs, pd.Index(users, name="user"))
     if not full:
         return Ranking(values, lists, None)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from scipy.sparse import csr_array
 
 from ..checks import choice, either, flag, number, optional, seed, whole
 from ..data.items import genre_shares
+from ..kernels import spans
 from ..kernels.als import solve_rows
 from .automatic import settled, unit
 from .documented import documented
@@ -238,15 +237,8 @@ class BiasedALS(FactorModel):
                 errors, out, out_bias,
             )  # fmt: skip
 
-        cuts = _balanced_cuts(matrix.indptr, out.shape[1])
-        threads = min(self.n_threads or numba.get_num_threads(), len(cuts) - 1)
-        if threads == 1:
-            results = [work(*span) for span in zip(cuts[:-1], cuts[1:], strict=True)]
-        else:
-            # The compiled code releases the lock, so plain threads run side by side, and
-            # each takes the next piece when it is done with its last.
-            with ThreadPoolExecutor(threads) as pool:
-                results = list(pool.map(work, cuts[:-1], cuts[1:]))
+        cuts = spans.cut(_work(matrix.indptr, out.shape[1]), CHUNK_WORK, most=512)
+        results = spans.run(work, cuts, self.n_threads)
         failed = sum(r[0] for r in results)
         if failed:
             raise ValueError(
@@ -358,11 +350,7 @@ class _Genres:
         ) + model.genre_bias_reg * np.sum(self.genre_weight * _squares(model.genre_bias_[:, None]))
 
 
-def _balanced_cuts(indptr, k):
-    """Cut rows into spans of about equal work; the cuts do not depend on the threads."""
+def _work(indptr, k):
+    """Multiply-adds of each row, about."""
     n = np.diff(indptr).astype(np.float64)
-    work = np.cumsum((n * (k + 20) + (k + 20) ** 2) * (k + 1))
-    pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 512)) if len(work) else 1
-    inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces) + 1
-    return np.unique(np.concatenate([[0], inner, [len(n)]])).tolist()
-
+    return (n * (k + 20) + (k + 20) ** 2) * (k + 1)

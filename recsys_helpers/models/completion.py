@@ -80,7 +80,7 @@ def complete(
     start : Completion, optional
         Result of a similar problem to start from; its shape must agree.
     n_threads : int, optional
-        Default: Numba's number of threads.
+        Default: all processors.
     random_state : int or numpy.random.Generator
         Of the start vectors of singular-value iterations.
     verbose : bool

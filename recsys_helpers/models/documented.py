@@ -12,7 +12,7 @@ from textwrap import dedent, indent
 TEXTS = {
     "n_threads": """
         n_threads : int, optional
-            Default: Numba's number of threads.""",
+            Default: all processors.""",
     "random_state": """
         random_state : int or numpy.random.Generator
             The same integer gives the same model to the last bit, whatever the threads.""",

@@ -25,7 +25,7 @@ _LONG_WORK = 1_000_000_000  # steps; beyond it a progress bar is shown
 _PIECE = 20_000_000  # steps of one piece of work for a thread
 _PIECE_ROWS = 256  # rows of the graph that a thread turns at a time
 _NO_VARIANCE = 1e-10  # share of the mean square; a smaller variance is rounding, the ratings were equal
-_ROUNDING = 2e-7  # of float32 ratings and of means of them, as a share of the largest rating
+_ROUNDING = 2e-7  # of float32, as a share of the largest rating
 
 
 def _bias_model(name, value):
@@ -190,10 +190,10 @@ class _Neighborhood(Recommender):
             np.ones(size) if scale is None else scale
             for size, scale in zip(matrix.shape, (outer_scale, inner_scale), strict=True)
         )
-        least = _ROUNDING * float(np.abs(matrix.data).max(initial=0))
         kernels.deviations(
-            matrix.indptr, matrix.indices, matrix.data, outer, inner, outer_scale, inner_scale, least, out
-        )
+            matrix.indptr, matrix.indices, matrix.data, outer, inner, outer_scale, inner_scale,
+            _rounding(matrix.data), out,
+        )  # fmt: skip
         out.flags.writeable = False  # like the ratings themselves, so that one compiled kernel takes both
         return out
 
@@ -521,13 +521,14 @@ class UserKNN(_Neighborhood):
         everybody = np.arange(train.n_users, dtype=np.int32)
         norms = kernels.inverse_norms(train.by_user.indptr, row_values, everybody)
         level, _ = self._place(_COMPARED.get(self.similarity, "none"), values, bias)
-        own = (values - level - item_offset[codes]).astype(np.float32)
-        length = np.linalg.norm(own.astype(np.float64))
+        own = values - (level + item_offset[codes])
+        own = np.where(np.abs(own) > _rounding(values), own, 0.0).astype(np.float32)
+        own_norm = kernels.inverse_norms(np.array([0, len(own)]), own, everybody[:1])
         size = self.neighbors_.shape[1]
         near, similarities = np.empty((1, size), np.int32), np.empty((1, size), np.float32)
         kernels.graph_of_one(
             codes, own, kind, everybody, train.by_item.indptr, train.by_item.indices, column_values,
-            np.append(norms, 1 / length if length > 0 else 0.0), *self._kept(), zero, near, similarities,
+            np.append(norms, own_norm), *self._kept(), zero, near, similarities,
         )  # fmt: skip
         level, scale = self._place(self.center, values, bias)
         scores = (self.baseline_.mean_ + bias + self.baseline_.item_bias_)[None]
@@ -632,3 +633,8 @@ def _means(matrix, values=None):
 def _overall(values):
     """Standard deviation of all ratings, 1 where they are equal."""
     return float(np.std(values, dtype=np.float64)) or 1.0
+
+
+def _rounding(values):
+    """What float32 ratings and means of them are rounded by, at most."""
+    return _ROUNDING * float(np.abs(values).max(initial=0))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-import numba
 import numpy as np
 from scipy.optimize import nnls
 
 from ..checks import choice, either, flag, number, optional, seed, whole
+from ..kernels import spans
 from ..kernels.nmf import descend_rows
 from .automatic import unit
 from .baselines import BiasModel
@@ -158,19 +156,12 @@ class NMF(FactorModel):
         """Visit all rows of one side; returns the sum of squared errors."""
         reg = out.dtype.type(self.reg_)
         arrays = matrix.indptr, matrix.indices, matrix.data
-        work = matrix.indptr[1:].astype(np.float64) * self.n_factors
-        pieces = int(np.clip(work[-1] / CHUNK_WORK, 1, 256))
-        inner = np.searchsorted(work, work[-1] * np.arange(1, pieces) / pieces) + 1
-        cuts = np.unique(np.concatenate([[0], inner, [len(work)]])).tolist()
 
         def visit(first, stop):
             return descend_rows(first, stop, *arrays, factors, reg, out)
 
-        threads = min(self.n_threads or numba.get_num_threads(), len(cuts) - 1)
-        if threads == 1:
-            return sum(visit(*span) for span in zip(cuts[:-1], cuts[1:], strict=True))
-        with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(visit, cuts[:-1], cuts[1:]))
+        cuts = spans.cut(np.diff(matrix.indptr) * float(self.n_factors), CHUNK_WORK)
+        return sum(spans.run(visit, cuts, self.n_threads))
 
     def _predict_codes(self, users, items):
         known = (users >= 0) & (items >= 0)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
@@ -22,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..kernels import completion as kernels
+from ..kernels import spans
 from ..kernels.baselines import solve_biases
 from ..kernels.products import multiply_rows
 from ..kernels.vectors import in_whole_vectors, lanes
@@ -125,28 +124,15 @@ class Problem:
         if self.weighted:
             rows = np.repeat(np.arange(m), np.diff(self.indptr))
             self.spread = 1 / np.sqrt(self.p[rows] * self.q[self.indices])
-        self.n_threads = n_threads or numba.get_num_threads()
-        self.pool = None
+        self.n_threads = spans.threads(n_threads)
         self.extra = 0 if bias_reg is None else 2
 
     # -- passes over the ratings
 
     def _run(self, kernel, by_column, k, *arguments):
         indptr, indices = (self.t_indptr, self.t_indices) if by_column else (self.indptr, self.indices)
-        pieces = int(np.clip(len(self.y) * k / CHUNK_WORK, 1, 64))
-        if pieces == 1 or self.n_threads == 1:
-            kernel(0, len(indptr) - 1, indptr, indices, *arguments)
-            return
-        if self.pool is None:
-            self.pool = ThreadPoolExecutor(self.n_threads)
-        cuts = np.unique(np.searchsorted(indptr, indptr[-1] * np.arange(pieces + 1.0) / pieces))
-        cuts[-1] = len(indptr) - 1
-        list(self.pool.map(lambda i, j: kernel(i, j, indptr, indices, *arguments), cuts[:-1], cuts[1:]))
-
-    def close(self):
-        if self.pool is not None:
-            self.pool.shutdown()
-            self.pool = None
+        cuts = spans.cut(np.diff(indptr) * float(k), CHUNK_WORK, most=64)
+        spans.run(lambda i, j: kernel(i, j, indptr, indices, *arguments), cuts, self.n_threads)
 
     def sampled(self, a, b):
         out = np.empty(len(self.y), a.dtype)
@@ -331,12 +317,9 @@ def solve(problem, tol, max_iter, max_rank, start, random_state, verbose, label,
     began = time.perf_counter()
     with threadpool_limits(1, user_api="blas"):
         # One thread: what BLAS sums depends on how many it has, and the matrices are thin.
-        try:
-            result = _descend(
-                problem, tol, max_iter, max_rank, start, random_state, verbose, label, monitor, began
-            )
-        finally:
-            problem.close()
+        result = _descend(
+            problem, tol, max_iter, max_rank, start, random_state, verbose, label, monitor, began
+        )
     if not result.converged:
         warnings.warn(
             f"{label}: got a relative gap of {result.certificate.gap:.2g} after "
