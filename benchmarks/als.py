@@ -460,7 +460,8 @@ def accuracy_rows(results, data):
             if not runs:
                 continue
             errors = [r["rmse"] for r in runs]
-            row = {"data": name, "model": model, "rmse": round(float(np.mean(errors)), 4), "fold_rmse": errors}
+            row = {"data": name, "model": model, "rmse": round(float(np.mean(errors)), 4)}
+            row["fold_rmse"] = errors
             if len(runs) > 1:
                 row["se_over_folds"] = round(float(np.std(errors, ddof=1) / len(runs) ** 0.5), 4)
             rows.append(row | {"settings_tried": runs[0]["tried"], "chosen": [r["chosen"] for r in runs]})
