@@ -492,6 +492,7 @@ def test_several_threads_at_once(medium, cls):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_forked_children_fit_and_predict(medium, cls):
     right = _fit_and_predict(cls, medium)
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -303,8 +303,9 @@ class Ratings:
             scale = intake.guess_scale(values, label)
             notes = [*notes, f"scale {scale[0]:g} to {scale[1]:g}, from the values"]
         low, high = scale
-        # A bound that float32 cannot hold counts as its nearest neighbor: ratings are float32.
-        least, most = min(low, float(np.float32(low))), max(high, float(np.float32(high)))
+        # Ratings are float32, so a bound holds up to its rounding.
+        least = float(np.nextafter(np.float32(low), np.float32(-np.inf)))
+        most = float(np.nextafter(np.float32(high), np.float32(np.inf)))
         if values.min() < least or values.max() > most:
             row = int(np.argmin((values >= least) & (values <= most)))
             raise ValueError(

@@ -9,7 +9,7 @@ from ..checks import choice, either, flag, number, optional, seed, whole
 from ..kernels.svd import sgd_epoch, squared_error, svdpp_epoch
 from ..kernels.vectors import lanes, padded
 from ..linalg import SparsePlusLowRank, truncated_svd
-from .automatic import settled, unit
+from .automatic import unit
 from .baselines import BiasModel
 from .documented import documented
 from .factors import FactorModel, _squares
@@ -249,9 +249,8 @@ class FunkSVD(FactorModel):
     n_factors : int
         Rank k; 0 fits biases only.
     reg, bias_reg : float or "auto"
-        :math:`\lambda` and :math:`\lambda_b`, not below 0. "auto": chosen on a slice of the training
-        ratings, as in `BiasedALS` with ``weighted=True``; where it says that no taste can be learned,
-        the factors stay zero.
+        :math:`\lambda` and :math:`\lambda_b`, not below 0. "auto": 0.08 (`SVDpp`: 0.05) on a scale as wide
+        as half a star to five, in proportion on others; and 0.05, which has no unit.
     learning_rate : float
         s in the first epoch, above 0, for ratings on a scale as wide as half a star to five; ratings on
         another are brought to that width for the fit.
@@ -299,6 +298,8 @@ class FunkSVD(FactorModel):
     to what is known of the other.
     """
 
+    # Found on the embedded data by cross-validation inside training.
+    _usual_reg = 0.08
     _parameters = {
         "n_factors": whole(0),
         "reg": either("auto", number()),
@@ -384,11 +385,8 @@ class FunkSVD(FactorModel):
     def _settle(self, ratings):
         """The unit of the fit, and penalties: as given, or found from the ratings."""
         self._unit = unit(ratings)
-        found = settled(ratings, self.n_factors, self.reg, self.bias_reg, weighted=True)
-        self.reg_, self.bias_reg_, self._taste, _ = found
-        if not found.taste:
-            # A step must not go past its goal; with factors at zero the number is without effect.
-            self.reg_ = min(self.reg_, 0.5 * self._unit / self.learning_rate)
+        self.reg_ = self._usual_reg * self._unit if self.reg == "auto" else float(self.reg)
+        self.bias_reg_ = 0.05 if self.bias_reg == "auto" else float(self.bias_reg)
 
     def _start(self, ratings, rng, start):
         """Padded factors and biases of users and of films, in the unit of the fit."""
@@ -396,7 +394,7 @@ class FunkSVD(FactorModel):
         for side, (name, size) in enumerate((("user", ratings.n_users), ("item", ratings.n_items))):
             if start is None:
                 factors = rng.standard_normal((size, self.n_factors), dtype=self.dtype)
-                factors *= np.dtype(self.dtype).type(self.init_scale if self._taste else 0.0)
+                factors *= np.dtype(self.dtype).type(self.init_scale)
             else:
                 factors = self._checked_start(name, start[side], size) / np.sqrt(self._unit)
             state += [padded(factors, self.dtype), np.zeros(size, self.dtype)]
@@ -507,6 +505,7 @@ class SVDpp(FunkSVD):
     """
 
     order = "user"
+    _usual_reg = 0.05
     _parameters = {name: check for name, check in FunkSVD._parameters.items() if name != "order"}
 
     def __init__(
