@@ -462,3 +462,19 @@ def test_fold_in_of_bad_ratings(medium):
             model.fold_in(bad)
     with pytest.raises(TypeError, match="ratings: got list"):
         model.fold_in([5])
+
+
+@pytest.mark.parametrize("kind", [ItemKNN, UserKNN])
+@pytest.mark.parametrize("center", ["none", "mean", "zscore", "baseline"])
+def test_scores_of_all_items_are_the_predictions_of_single_pairs(medium, kind, center):
+    """Sparse products where neighbors are few, single predictions where there are more than count."""
+    some = medium[medium.user_codes != 3]  # one user without ratings
+    for n_neighbors, least in ((3, 1), (40, 2)):
+        model = kind(n_neighbors, center=center, min_neighbors=least, verbose=False).fit(some)
+        codes = np.array([0, 3, 7, -1])
+        block = model._score_block(codes)
+        items = np.arange(some.n_items)
+        for row, user in enumerate(codes):
+            single = model._predict_codes(np.full(len(items), user), items)
+            np.testing.assert_allclose(block[row], single, rtol=1e-6, atol=1e-6)
+        assert model._score_block(np.array([], int)).shape == (0, some.n_items)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array, issparse
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..checks import check_positive_int
 from ..data.ratings import Ratings
 from ..kernels import metrics as kernels
+from ..kernels import spans
 from . import metrics
 from .metrics import _lists
 
@@ -86,7 +86,7 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, see
         Of the order of equal scores: a hash of seed, row and film, the same whatever rows are asked for
         with it. None: the smaller code first, as `recommend` lists them.
     n_threads : int, optional
-        Default: Numba's number of threads. The result does not depend on it.
+        By default one for each processor. The result does not depend on it.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def rank_scores(scores, relevant, seen=None, *, k=10, users=None, full=True, see
         if scores.shape != (m, n):
             raise ValueError(f"scores: got shape {scores.shape}; expected {(m, n)}, that of relevant")
     cutoffs = check_cutoffs(k)
-    threads = numba.get_num_threads() if n_threads is None else check_positive_int("n_threads", n_threads)
+    threads = spans.threads(None if n_threads is None else check_positive_int("n_threads", n_threads))
     ties = np.uint64(0 if seed is None else check_positive_int("seed", seed, minimum=0) % 2**64)
     users = np.flatnonzero(np.diff(relevant.indptr)) if users is None else _rows(users, m)
     if len(users) < m or (np.diff(users) != 1).any():

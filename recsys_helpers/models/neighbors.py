@@ -177,6 +177,13 @@ class _Neighborhood(Recommender):
         out[known] = np.where(enough, start + self._scale[row_codes] * mean, out[known])
         return out
 
+    def _deviation_matrix(self):
+        """What neighbors are averaged in, a row for each column of the graph's table."""
+        _, columns = self._sides(self.train_)
+        return csr_array(
+            (self._deviations.astype(np.float64), columns.indices, columns.indptr), columns.shape
+        )
+
     def _deviation(self, row_codes, column_codes):
         """Weighted mean deviation of each pair, and how many neighbors it rests on."""
         _, columns = self._sides(self.train_)
@@ -195,6 +202,32 @@ class _Neighborhood(Recommender):
 
         spans.run(work, spans.cut(np.diff(starts) * float(self.neighbors_.shape[1]), _PIECE))
         return mean, used
+
+    def _score_block(self, users):
+        """All items for some users, by products of sparse matrices: only neighbors that are there count.
+
+        Where a pair has more neighbors than count, it is predicted by itself.
+        """
+        users = np.asarray(users, dtype=np.int64)
+        out = np.tile(self.baseline_._score_nobody(), (len(users), 1))
+        place = np.flatnonzero(users >= 0)
+        known = users[place]
+        out[place] = self.baseline_._score_block(known)
+        weights, graph = self._deviation_matrix(), self.similarity_matrix().astype(np.float64)
+        there, linked = _ones(weights), _ones(graph)
+        top, bottom, used = (
+            self._over_neighbors(known, one, other).toarray()
+            for one, other in ((graph, weights), (graph, there), (linked, there))
+        )
+        mean = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        rows, items = np.nonzero(used > self.n_neighbors)
+        if len(rows):
+            pairs = self._oriented(known[rows].astype(np.int32), items.astype(np.int32))
+            mean[rows, items], _ = self._deviation(*pairs)
+        offset, scale = self._by_row(self._offset, known), self._by_row(self._scale, known)
+        start = out[place] if self.center == "baseline" else offset
+        out[place] = np.where(used >= self.min_neighbors, start + scale * mean, out[place])
+        return out
 
     # ---- look inside ------------------------------------------------------------
 
@@ -404,6 +437,14 @@ class ItemKNN(_Neighborhood):
     def _oriented(self, users, items):
         return items, users
 
+    @staticmethod
+    def _over_neighbors(users, graph, columns):
+        return columns[users] @ graph.T
+
+    @staticmethod
+    def _by_row(values, users):
+        return values
+
 
 class UserKNN(_Neighborhood):
     """Predict a rating from what the most similar users gave to the same film.
@@ -487,6 +528,18 @@ class UserKNN(_Neighborhood):
 
     def _oriented(self, users, items):
         return users, items
+
+    @staticmethod
+    def _over_neighbors(users, graph, columns):
+        return graph[users] @ columns.T
+
+    @staticmethod
+    def _by_row(values, users):
+        return values[users][:, None]
+
+
+def _ones(matrix):
+    return csr_array((np.ones(len(matrix.data)), matrix.indices, matrix.indptr), matrix.shape)
 
 
 def _means(matrix, values=None):
