@@ -18,7 +18,17 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from starlette.testclient import TestClient
 
-from recsys_helpers import NMF, BiasedALS, BiasModel, FeedbackStore, Popularity, PureSVD, Ratings, create_app
+from recsys_helpers import (
+    NMF,
+    BiasedALS,
+    BiasModel,
+    FeedbackStore,
+    ItemKNN,
+    Popularity,
+    PureSVD,
+    Ratings,
+    create_app,
+)
 from recsys_helpers.serving.feedback import FeedbackFileError
 from recsys_helpers.serving.ids import UserId
 from recsys_helpers.serving.scale import LIKE
@@ -125,7 +135,7 @@ def test_films_with_few_ratings_are_left_out_on_request(client, medium):
 
 @pytest.mark.parametrize(
     "made",
-    [BiasModel(), Popularity(), PureSVD(3), NMF(3, n_sweeps=3, verbose=False)],
+    [BiasModel(), Popularity(), PureSVD(3), ItemKNN(8, verbose=False), NMF(3, n_sweeps=3, verbose=False)],
     ids=lambda model: type(model).__name__,
 )
 def test_any_model_that_folds_in_is_served(medium, made):
@@ -140,7 +150,7 @@ def test_any_model_that_folds_in_is_served(medium, made):
     assert films(client.post("/recommend", json={"ratings": {}, "n": 5})) == everybody
     assert client.post("/fold-in", json={"ratings": mine}).status_code == 200
     near = client.get("/similar/21?n=3")
-    if isinstance(made, PureSVD | NMF):
+    if isinstance(made, PureSVD | NMF | ItemKNN):
         assert films(near) == model.similar_items(21, 3, min_ratings=0)["movieId"].tolist()
     else:
         assert near.status_code == 404 and "has no similar_items" in near.json()["error"]

@@ -50,7 +50,7 @@ def test_ranks_begin_alike_in_all_families(entered):
     }  # fmt: skip
     for axis in ranks.values():
         assert np.sqrt(min(axis) * max(axis)) == pytest.approx(RANK, rel=0.02)
-    for toward, reached in ((max, 512), (min, 2)):
+    for toward, reached in ((max, 128), (min, 8)):
         axis = {"n_factors": [16, 64]}
         for _ in range(ROUNDS - 1):
             axis = evaluation.moved_grid(axis, {"n_factors": toward(axis["n_factors"])})

@@ -4,7 +4,7 @@ One rule serves all. A model has a grid of `SETTINGS` settings around its defaul
 the rank begins at 16 and 64, whatever the family; the two truncated SVDs, which have nothing else to
 choose, begin at eight ranks around the same middle. A search tries the grid inside the training part, moves
 it so that the winner lies in its middle, and tries again, until a round brings nothing better, or there were
-`ROUNDS` (`grid_search`). So every family can reach ranks from 2 to 512.
+`ROUNDS` (`grid_search`). So every family can reach ranks from 8 to 128.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .metrics import TARGETS
 from .tuning import Tuned
 
 SETTINGS = 8  # of each model, in each round
-ROUNDS = 4  # at most
+ROUNDS = 2  # at most
 RANK = 32  # in the middle of every first grid
 RANKERS = ("PureSVD",)  # whose scores are no ratings
 _SPAN = 4.5  # of the scale, half a star to five, on which the defaults were found
@@ -85,13 +85,13 @@ def contestants(ratings):
         ),
         "SVD++": (SVDpp(**quiet), ranks | {"reg": around(0.05 * unit, 2, 2), "n_epochs": around(65, 2, 2)}),
         "NMF": (NMF(**quiet), ranks | {"reg": around(0.15 * unit, 4, 1.5)}),
-        "ALS": (BiasedALS(n_sweeps=15, **quiet), squares),
+        "ALS": (BiasedALS(n_sweeps=15, tol=0, **quiet), squares),
         # Weighted by numbers of ratings, the penalties have another unit: the middle is what chapter 4 found.
         "ALS, weighted": (
-            BiasedALS(weighted=True, n_sweeps=15, **quiet),
+            BiasedALS(weighted=True, n_sweeps=15, tol=0, **quiet),
             ranks | {"reg": around(0.15 * unit, 2, 2), "bias_reg": around(0.15, 2, 2)},
         ),
-        "ALS, genres": (BiasedALS(genres=True, n_sweeps=15, **quiet), squares),
+        "ALS, genres": (BiasedALS(genres=True, n_sweeps=15, tol=0, **quiet), squares),
         "Adam": (GradientMF(**quiet), squares),
         "nuclear norm": (
             NuclearNormCompletion(**quiet),

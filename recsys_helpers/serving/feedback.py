@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..checks import check_choice
+from ..data.intake import check_scale
 from .ids import (
     check_id,
     check_user,
@@ -24,7 +25,7 @@ from .ids import (
     plain,
     to_key,
 )  # fmt: skip
-from .scale import check_scale, worth
+from .scale import worth
 
 EVENTS = ("rating", "like", "dislike", "hide", "clear")
 APPLICATION_ID = 0x52656373  # "Recs", in the header of the file

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+
+from ..data.intake import check_scale
 
 #: Stars that a like and a dislike stand for on MovieLens's scale from 0.5 to 5: in the embedded data, the
 #: means of the ratings from 4 up and of those from 2 down, to the half star.
 LIKE, DISLIKE = 4.5, 1.5
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
-
-
-def check_scale(scale):
-    """Lowest and highest rating as floats; ValueError unless they are two finite numbers in this order."""
-    try:
-        low, high = (float(x) for x in scale)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"scale: got {scale!r}; expected (lowest, highest), two numbers, the lower first")
-    return low, high
 
 
 def worth(scale):
