@@ -309,7 +309,7 @@ def test_ids_and_scales_of_model_and_data_must_be_of_one_kind(books, model, medi
 @pytest.mark.parametrize("mine", [{"5": 4.0}, {"5": 4.0, "9": 2.0}])
 def test_too_few_ratings_for_a_model_without_penalties(medium, mine):
     model = BiasedALS(4, reg=2.0, n_sweeps=3, verbose=False).fit(medium)
-    model.set_params(reg=0.0, bias_reg=0.0)
+    model.reg_ = model.bias_reg_ = 0.0
     client = TestClient(create_app(model, medium), raise_server_exceptions=False)
     for path in ("/recommend", "/fold-in"):
         answer = client.post(path, json={"ratings": mine})
