@@ -193,7 +193,7 @@ def test_a_model_without_penalties_says_that_it_needs_more(visit, tmp_path):  # 
     ratings = rated((1, 10), 1)
     # Fitted with penalties, as rows with few ratings need them, and served without.
     model, _ = make_page(tmp_path, ratings)
-    model.set_params(reg=0.0, bias_reg=0.0)
+    model.reg_ = model.bias_reg_ = 0.0
     path = export.write_page(model, tmp_path)
     page = visit(path)
     give(page, "movie 100", 9)
