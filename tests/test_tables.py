@@ -136,6 +136,11 @@ def test_what_pandas_writes_comes_back(rows, tmp_path_factory):
     assert back["item_id"].tolist() == table["item_id"].tolist()
 
 
+def test_empty_lines_are_passed_over(tmp_path):
+    same(load_ratings(written(tmp_path, text() + "\n")))
+    same(load_ratings(written(tmp_path, text().replace("\nbob", "\n\nbob"))))
+
+
 def test_columns_of_other_names_and_none_of_ratings(tmp_path):
     path = written(tmp_path, "who,what,when\nann,x,2020-01-01\nbob,y,2020-01-02T00:00:01Z\n")
     ratings = load_ratings(path, user="who", item="what", timestamp="when")

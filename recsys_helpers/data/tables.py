@@ -351,6 +351,9 @@ class _Text:
                 self.notes.append("text in cp1252")
                 return self.frame(given)
             frame = self._read_as_text(types)
+        if frame.to_series(0).null_count():
+            # Empty lines, of which files often have one at the end.
+            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
         if self.decimal == ",":
             frame = frame.with_columns(
                 pl.col(name).str.replace(",", ".", literal=True)
