@@ -111,7 +111,7 @@ def test_round_trip(model, medium, tmp_path):
     assert (back["columns"], back["noun"], back["reader"]) == (["userId", "movieId"], ["film", "films"], 0)
     assert back["counts"].tolist() == medium.item_counts.tolist()
     assert back["titles"][0] == "movie 5"
-    assert (back["mean"], back["reg"], back["bias_reg"]) == (model.mean_, 10.0, 3.0)
+    assert (back["mean"], back["reg"], back["bias_reg"]) == (model.mean_, model.reg_, model.bias_reg_)
     assert back["weighted"] is False
 
 

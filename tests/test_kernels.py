@@ -175,6 +175,7 @@ def _sum_of_squares(n):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_spans_in_forked_processes():
     right = _sum_of_squares(1000)
     with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -63,6 +63,8 @@ def test_the_first_grids_lie_around_the_defaults(leaderboard):
             continue
         for parameter, axis in (axes or {}).items():
             default = type(model)().get_params()[parameter]
+            if default == "auto":  # found from the ratings
+                continue
             if axis[0] == 0 or not numeric(axis):
                 assert default == axis[0], (name, parameter)
             else:
