@@ -64,7 +64,11 @@ class Biases(NamedTuple):
 
 
 def ratings_biases(ratings, user_penalty, item_penalty, *, mean=None, tol=None, max_steps=500):
-    r"""Mean and biases with the least :math:`\sum(r-\mu-b_u-b_i)^2 + \sum_u d_u b_u^2 + \sum_i d_i b_i^2`.
+    r"""Mean and biases with the least squared error plus penalties.
+
+    .. math::
+
+        \sum_{(u,i)\in\Omega}(r_{ui}-\mu-b_u-b_i)^2 + \sum_u d_u b_u^2 + \sum_i d_i b_i^2
 
     Parameters
     ----------
