@@ -17,153 +17,26 @@ The inner blocks are vector code of `vectors`. Rows are independent of one anoth
 in a fixed order: the result does not depend on how rows are dealt to threads.
 """
 
-from collections import namedtuple
-
 import numpy as np
 
 from .compiling import REORDER, njit
-from .vectors import (
-    ADD,
-    MR,
-    STORE,
-    SUBTRACT,
-    VECTOR_BYTES,
-    back,
-    copy,
-    errors,
-    line1,
-    line4,
-    pair1,
-    pair4,
-    panel,
-    prefetch,
-    tile1,
-    tile2,
-    tile3,
-    transpose,
+from .normal import (
+    AHEAD,
+    CG_BLOCK,
+    CG_RANK,
+    DUAL_SHARE,
+    GRAM_BLOCK,
+    add_lines,
+    aligned,
+    factor_solve,
+    gram,
+    parts,
+    product,
+    sum_of_squares,
 )  # fmt: skip
-
-# Bytes of factors that are gathered at a time. The Gram matrix wants them in the first-level
-# cache; conjugate gradients want a whole row of ratings in the second-level one, as they pass
-# over it several times.
-GRAM_BLOCK, CG_BLOCK = 1 << 15, 1 << 20
-# A row that does not fit would be fetched from memory once a step. Up to this rank it costs less
-# to fetch it once, for its Gram matrix, and the solution is exact.
-CG_RANK = 128
-# How many ratings early a factor row is asked for.
-AHEAD = 8
-# The dual form is taken for rows with at most k / DUAL_SHARE ratings.
-DUAL_SHARE = 2
-
+from .vectors import ADD, MR, STORE, VECTOR_BYTES, copy, errors, prefetch, transpose
 
 # ---- one row ----------------------------------------------------------------
-#
-# A thread works in one flat array; where its parts lie is a tuple of offsets, which
-# costs nothing to hand on (an array in a tuple would be reference-counted).
-
-_Parts = namedtuple(
-    "_Parts", "kq ld size x pair target zeros error m comp multipliers transposed scale solution end"
-)
-
-
-@njit
-def _parts(k, w, block):
-    """Offsets of the parts of the scratch array for rank k, vectors of w lanes and blocks of `block` bytes.
-
-    kq is k padded to whole vectors; ld, the row length of m, has one more vector for
-    the right-hand side. m has row 0 for the bias, kq rows for the factors and a last
-    one, in which the right-hand side is summed. `size` ratings are gathered at a time.
-    """
-    kq = (k + w - 1) // w * w
-    ld = kq + w
-    # The dual form holds a whole row of up to kq ratings.
-    size = max(min(block * w // VECTOR_BYTES // max(kq, 1), 2048) // w * w, kq, w)
-    x = 0
-    pair = x + size * kq
-    target = pair + size * 2
-    zeros = target + size
-    error = zeros + size
-    m = error + size
-    comp = m + (kq + 2) * ld
-    multipliers = comp + (kq + 2) * ld
-    transposed = multipliers + w * w
-    scale = transposed + kq * w
-    solution = scale + kq
-    end = solution + ld
-    return _Parts(
-        kq, ld, size, x, pair, target, zeros, error, m, comp, multipliers, transposed, scale, solution, end
-    )  # fmt: skip
-
-
-@njit
-def _aligned(size, like):
-    """Zeros of the type of `like` that start on a cache line."""
-    raw = np.zeros(size + 64, like.dtype)
-    skip = (-raw.ctypes.data % 64) // raw.itemsize
-    return raw[skip : skip + size]
-
-
-@njit
-def _product(s, a, lda, b, ldb, count, c, ldc, comp, mode, n_vectors):
-    """MR rows of C (+)= A' B in scratch s, cut into tiles of three, two and one vectors."""
-    w = VECTOR_BYTES // s.itemsize
-    j = 0
-    while j < n_vectors:
-        left = n_vectors - j
-        if left == 3 or left > 4:
-            tile3(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
-            j += 3
-        elif left > 1:
-            tile2(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
-            j += 2
-        else:
-            tile1(s, a, lda, b + j * w, ldb, count, c + j * w, ldc, comp + j * w, mode)
-            j += 1
-
-
-@njit
-def _gram(s, o, count, mode):
-    """Upper triangle of rows 1, ... of m (+)= X' X, rows 0 and last (+)= (1, target)' X."""
-    w = VECTOR_BYTES // s.itemsize
-    kq, ld = o.kq, o.ld
-    for i in range(0, kq, MR):
-        j = i // w * w
-        at = (1 + i) * ld + j
-        _product(s, o.x + i, kq, o.x + j, kq, count, o.m + at, ld, o.comp + at, mode, (kq - j) // w)
-    j, apart = 0, (kq + 1) * ld
-    while j < kq:
-        if kq - j >= 4 * w:
-            pair4(s, o.pair, 2, o.x + j, kq, count, o.m + j, apart, o.comp + j, mode)
-            j += 4 * w
-        else:
-            pair1(s, o.pair, 2, o.x + j, kq, count, o.m + j, apart, o.comp + j, mode)
-            j += w
-
-
-@njit
-def _factor_solve(s, o, size):
-    """Solve the system of `size` unknowns in part m; 0 where it is not positive definite.
-
-    Row 0 of m is a row of the Cholesky factor that is known beforehand (or zeros);
-    rows 1, ... are the upper triangle, and column `size` the right-hand side.
-    """
-    w = VECTOR_BYTES // s.itemsize
-    ld = size + w
-    ok = 1
-    for i in range(0, size, w):
-        n_vectors = (ld - i) // w
-        for r in range(i, i + w, MR):
-            at = o.m + (1 + r) * ld + i
-            _product(s, o.m + r, ld, o.m + i, ld, 1 + i, at, ld, 0, SUBTRACT, n_vectors)
-        at = o.m + (1 + i) * ld + i
-        ok &= panel(s, at, ld, n_vectors - 1, o.multipliers, o.transposed + i * w, o.scale + i)
-    s[o.solution + size] = -1
-    for j in range(1, w):
-        s[o.solution + size + j] = 0
-    for i in range(size - w, -1, -w):
-        at = o.m + (1 + i) * ld + i
-        back(s, at, ld, (ld - i) // w - 1, o.transposed + i * w, o.scale + i, o.solution + i)
-    return ok
 
 
 @njit
@@ -200,7 +73,7 @@ def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_r
     for first in range(start, stop, o.size):
         count = min(o.size, stop - first)
         total += _gather(s, o, first, first + count, indices, values, mean, factors, bias)
-        _gram(s, o, count, mode)
+        gram(s, o, count, mode)
         mode = ADD
     # The bias is eliminated first: its row of the factor is known without any work.
     weight = n + bias_reg
@@ -219,28 +92,11 @@ def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_r
             s[row + kq] = s[last + i] + reg * prior[i]
         else:
             s[row + i] = 1
-    ok = _factor_solve(s, o, kq)
+    ok = factor_solve(s, o, kq)
     explained = 0.0
     for j in range(kq):
         explained += s[m + j] * s[o.solution + j]
     return ok, total / weight - explained * root
-
-
-@njit
-def _add_lines(s, o, e, count, out, mode):
-    """out (+)= sum_t e_t x_t over the gathered rows; compensated in part comp when adding."""
-    w = VECTOR_BYTES // s.itemsize
-    if count % 2:
-        s[e + count] = 0
-        count += 1
-    j = 0
-    while j < o.kq:
-        if o.kq - j >= 4 * w:
-            line4(s, e, 1, o.x + j, o.kq, count, out + j, 0, o.comp + j, mode)
-            j += 4 * w
-        else:
-            line1(s, e, 1, o.x + j, o.kq, count, out + j, 0, o.comp + j, mode)
-            j += w
 
 
 @njit
@@ -271,38 +127,22 @@ def _dual(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg
     for i in range(0, nq, MR):
         j = i // w * w
         at = m + (1 + i) * ld + j
-        _product(s, o.comp + i, nq, o.comp + j, nq, kq + 1, at, ld, 0, STORE, (nq - j) // w)
+        product(s, o.comp + i, nq, o.comp + j, nq, kq + 1, at, ld, 0, STORE, (nq - j) // w)
     s[m : m + ld] = 0
     for t in range(nq):
         row = m + (1 + t) * ld
         s[row + t] += reg
         s[row + nq : row + ld] = 0
         s[row + nq] = s[o.error + t] if t < n else 0
-    ok = _factor_solve(s, o, nq)
+    ok = factor_solve(s, o, nq)
     total = 0.0
     for t in range(n):
         s[o.error + t] = s[o.solution + t]
         total += s[o.error + t]
-    _add_lines(s, o, o.error, n, o.solution, STORE)
+    add_lines(s, o, o.error, n, o.solution, STORE)
     for j in range(k):
         s[o.solution + j] += prior[j]
     return ok, prior_bias + ratio * total
-
-
-@njit(fastmath=REORDER)
-def _sum_of_squares(s, start, count):
-    total = 0.0
-    for t in range(start, start + count):
-        total += np.float64(s[t]) * np.float64(s[t])
-    return total
-
-
-@njit(fastmath=REORDER)
-def _dot(s, a, b, count):
-    total = 0.0
-    for j in range(count):
-        total += np.float64(s[a + j]) * np.float64(s[b + j])
-    return total
 
 
 @njit
@@ -316,7 +156,7 @@ def _row_errors(s, o, start, stop, indices, values, mean, factors, bias, row_bia
             _gather(s, o, first, first + count, indices, values, mean, factors, bias)
         groups = (count + w - 1) // w
         errors(s, o.x, o.kq, groups, o.kq // w, o.solution, s.dtype.type(row_bias), o.target, o.error)
-        total += _sum_of_squares(s, o.error, count)
+        total += sum_of_squares(s, o.error, count)
     return total
 
 
@@ -339,7 +179,7 @@ def _residual(s, o, v, start, stop, indices, values, mean, factors, bias, with_t
         errors(s, o.x, kq, groups, kq // w, v, s[v + kq], o.target if with_target else o.zeros, o.error)
         for t in range(count):
             total += s[o.error + t]
-        _add_lines(s, o, o.error, count, o.m, ADD)
+        add_lines(s, o, o.error, count, o.m, ADD)
     s[o.m + kq] = total
 
 
@@ -381,7 +221,7 @@ def _conjugate_gradients(
             curve += s[o.m + j] * s[d + j]
         s[o.m + kq] = bias_reg * s[d + kq] - s[o.m + kq]
         curve += s[o.m + kq] * s[d + kq]
-        if not curve > 0:
+        if not (curve > 0 and size > 0):
             break
         step = size / curve
         new = s.dtype.type(0)
@@ -446,8 +286,8 @@ def solve_rows(
     once. Scratch: O(k^2) numbers for the call.
     """
     k = factors.shape[1]
-    o = _parts(k, VECTOR_BYTES // out.itemsize, CG_BLOCK if steps > 0 else GRAM_BLOCK)
-    s = _aligned(o.end, out)
+    o = parts(k, VECTOR_BYTES // out.itemsize, CG_BLOCK if steps > 0 else GRAM_BLOCK)
+    s = aligned(o.end, out)
     failed = 0
     total = 0.0
     for row in range(first, stop):
