@@ -14,12 +14,14 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import (
+    BPR,
     NMF,
     BiasedALS,
     BiasModel,
     FunkSVD,
     GlobalMean,
     GradientMF,
+    ImplicitALS,
     ImputedSVD,
     ItemKNN,
     NuclearNormCompletion,
@@ -48,9 +50,11 @@ MODELS = {
     "BiasedALS": BiasedALS(4, **QUIET),
     "NuclearNormCompletion": NuclearNormCompletion(6.0, **QUIET),
     "GradientMF": GradientMF(4, n_epochs=8, **QUIET),
+    "ImplicitALS": ImplicitALS(4, **QUIET),
+    "BPR": BPR(4, n_epochs=8, **QUIET),
 }
 # Rank by something that is not a rating.
-NO_STARS = {"PureSVD"}
+NO_STARS = {"PureSVD", "ImplicitALS", "BPR"}
 # Know no taste, so the checkerboard says nothing to them.
 NO_TASTE = {"GlobalMean", "BiasModel", "Popularity"}
 
@@ -167,6 +171,7 @@ def test_a_checkerboard_is_completed(name):
         "ItemKNN": {"center": "mean", "similarity": "centered_cosine", "shrink": 0},
         "UserKNN": {"center": "mean", "similarity": "centered_cosine", "shrink": 0},
         "ImputedSVD": {"n_factors": 1}, "PureSVD": {"n_factors": 2},
+        "BPR": {"n_epochs": 60},
     }  # fmt: skip
     model = clone(MODELS[name]).set_params(**strong.get(name, {})).fit(train)
     for user in (3, 4):

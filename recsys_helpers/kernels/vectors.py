@@ -5,7 +5,8 @@ short rows the compiler guards against overlap and finishes number by number. So
 pieces are written as LLVM IR through Numba's `intrinsic`. They are the only place with pointers
 and registers; the kernels call them like functions of arrays and offsets:
 
-rows       `dot`, `step_both`, `scale_add`, `copy`, `prefetch`, `row_sum4` ... of whole vectors
+rows       `dot`, `dot_difference`, `step_both`, `step_pair`, `scale_add`, `copy`, `prefetch`,
+           `row_sum4` ... of whole vectors
 lanes      `add_lanes`, one number for each of LANES rows side by side
 bits       `trailing_zeros` of a word
 blocks     `tile3` ... C (+)= A' B for a few rows and vectors of C, summed in registers;
@@ -244,6 +245,15 @@ def prefetch(typingctx, a, a0, count):
     return types.void(a, a0, count), codegen
 
 
+def _lane_sum(builder, v, total):
+    """The sum of the lanes of a vector."""
+    half = v.w // 2
+    while half:
+        folded = v.shuffle(total, total, [(i + half) % v.w for i in range(v.w)])
+        total, half = builder.fadd(total, folded), half // 2
+    return builder.extract_element(total, v.i32(0))
+
+
 @intrinsic
 def dot(typingctx, x, x0, y, y0, n_vectors):
     """Sum of x[x0:] * y[y0:] over whole vectors, in float64 or the arrays' type."""
@@ -256,14 +266,26 @@ def dot(typingctx, x, x0, y, y0, n_vectors):
             left, right = v.load(x, builder.add(x0, shift)), v.load(y, builder.add(y0, shift))
             return [v.fma(left, right, sums[0])]
 
-        total = loop(builder, n_vectors, [v.zero], part)[0]
-        half = v.w // 2
-        while half:
-            folded = v.shuffle(total, total, [(i + half) % v.w for i in range(v.w)])
-            total, half = builder.fadd(total, folded), half // 2
-        return builder.extract_element(total, v.i32(0))
+        return _lane_sum(builder, v, loop(builder, n_vectors, [v.zero], part)[0])
 
     return x.dtype(x, x0, y, y0, n_vectors), codegen
+
+
+@intrinsic
+def dot_difference(typingctx, x, x0, y, i0, j0, n_vectors):
+    """Sum of x[x0:] * (y[i0:] - y[j0:]) over whole vectors."""
+
+    def codegen(context, builder, signature, args):
+        v, (x, x0, y, i0, j0, n_vectors) = unpack(context, builder, signature, args)
+
+        def part(t, sums):
+            shift = builder.mul(t, x0.type(v.w))
+            left, first, second = (v.load(a, builder.add(at, shift)) for a, at in ((x, x0), (y, i0), (y, j0)))
+            return [v.fma(left, builder.fsub(first, second), sums[0])]
+
+        return _lane_sum(builder, v, loop(builder, n_vectors, [v.zero], part)[0])
+
+    return x.dtype(x, x0, y, i0, j0, n_vectors), codegen
 
 
 @intrinsic
@@ -307,6 +329,30 @@ def scale_add(typingctx, x, x0, y, y0, n_vectors, keep, step):
         return context.get_dummy_value()
 
     return types.void(x, x0, y, y0, n_vectors, keep, step), codegen
+
+
+@intrinsic
+def step_pair(typingctx, p, p0, q, i0, j0, n_vectors, keep, keep_both, step):
+    """p, q_i, q_j = keep p + step (q_i - q_j), keep_both q_i + step p, keep_both q_j - step p, all from the
+    old values, for whole vectors of one row of p and two different rows of q."""
+
+    def codegen(context, builder, signature, args):
+        v, (p, p0, q, i0, j0, n_vectors, *factors) = unpack(context, builder, signature, args)
+        keep, keep_both, step = (v.splat(x) for x in factors)
+
+        def part(t, _):
+            shift = builder.mul(t, p0.type(v.w))
+            at_p, at_i, at_j = (builder.add(x, shift) for x in (p0, i0, j0))
+            user, liked, other = v.load(p, at_p), v.load(q, at_i), v.load(q, at_j)
+            v.store(v.fma(step, builder.fsub(liked, other), builder.fmul(keep, user)), p, at_p)
+            v.store(v.fma(step, user, builder.fmul(keep_both, liked)), q, at_i)
+            v.store(v.fnma(step, user, builder.fmul(keep_both, other)), q, at_j)
+            return []
+
+        loop(builder, n_vectors, [], part)
+        return context.get_dummy_value()
+
+    return types.void(p, p0, q, i0, j0, n_vectors, keep, keep_both, step), codegen
 
 
 def _make_sum(width):

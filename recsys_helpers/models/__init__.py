@@ -3,11 +3,13 @@
 from .._lazy import lazily
 
 _HOME = {
+    "BPR": "pairwise",
     "BiasModel": "baselines",
     "BiasedALS": "als",
     "FunkSVD": "svd",
     "GlobalMean": "baselines",
     "GradientMF": "gradient",
+    "ImplicitALS": "implicit",
     "ImputedSVD": "svd",
     "ItemKNN": "neighbors",
     "NMF": "nmf",
@@ -27,7 +29,8 @@ _MODULES = {
     name: name
     for name in (
         "als", "automatic", "base", "baselines", "completion", "conic", "documented", "factors", "gradient",
-        "neighbors", "newcomer", "nmf", "nuclear", "storage", "svd", "training",
+        "held_out", "implicit", "liked", "neighbors", "newcomer", "nmf", "nuclear", "pairwise", "positive",
+        "spectrum", "storage", "svd", "training",
     )
 }  # fmt: skip
 

@@ -70,15 +70,7 @@ class FactorModel(Recommender):
     def _similarities(self, item):
         if self.item_factors_.shape[1] == 0:
             raise ValueError("n_factors: got 0; expected at least 1, as biases alone have no direction")
-        length = np.sqrt(_squares(self.item_factors_))
-        if length[item] == 0:
-            raise ValueError(
-                f"item: got {self.train_.item_ids[item]!r}, which has nothing to compare by: its "
-                "factors are zero"
-            )
-        own = self.item_factors_[item].astype(np.float64)
-        length[length == 0] = np.nan
-        return self.item_factors_ @ own / (length * np.linalg.norm(own))
+        return directions(self.item_factors_, item, self.train_)
 
     # ---- newcomers ----------------------------------------------------------------
 
@@ -123,6 +115,18 @@ class FactorModel(Recommender):
             prediction = self._newcomer_predictions(newcomer)[item]
         parts = weight * target
         return self._reasons(codes, values, parts, prediction - parts.sum(), deviation=target, weight=weight)
+
+
+def directions(factors, item, train):
+    """Cosines of every item's factors with those of one; NaN for items whose factors are zero."""
+    length = np.sqrt(_squares(factors))
+    if length[item] == 0:
+        raise ValueError(
+            f"item: got {train.item_ids[item]!r}, which has nothing to compare by: its factors are zero"
+        )
+    own = factors[item].astype(np.float64)
+    length[length == 0] = np.nan
+    return factors @ own / (length * np.linalg.norm(own))
 
 
 def _solve(system, right, n_ratings):
