@@ -15,7 +15,9 @@ from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import (
     BPR,
+    EASE,
     NMF,
+    SLIM,
     BiasedALS,
     BiasModel,
     FunkSVD,
@@ -51,10 +53,12 @@ MODELS = {
     "NuclearNormCompletion": NuclearNormCompletion(6.0, **QUIET),
     "GradientMF": GradientMF(4, n_epochs=8, **QUIET),
     "ImplicitALS": ImplicitALS(4, **QUIET),
+    "EASE": EASE(),
+    "SLIM": SLIM(),
     "BPR": BPR(4, n_epochs=8, **QUIET),
 }
 # Rank by something that is not a rating.
-NO_STARS = {"PureSVD", "ImplicitALS", "BPR"}
+NO_STARS = {"PureSVD", "ImplicitALS", "EASE", "SLIM", "BPR"}
 # Know no taste, so the checkerboard says nothing to them.
 NO_TASTE = {"GlobalMean", "BiasModel", "Popularity"}
 

@@ -6,6 +6,7 @@ _HOME = {
     "BPR": "pairwise",
     "BiasModel": "baselines",
     "BiasedALS": "als",
+    "EASE": "item_weights",
     "FunkSVD": "svd",
     "GlobalMean": "baselines",
     "GradientMF": "gradient",
@@ -17,6 +18,7 @@ _HOME = {
     "Popularity": "baselines",
     "PureSVD": "svd",
     "Recommender": "base",
+    "SLIM": "item_weights",
     "SVDpp": "svd",
     "UserKNN": "neighbors",
     "complete": "completion",
@@ -29,8 +31,8 @@ _MODULES = {
     name: name
     for name in (
         "als", "automatic", "base", "baselines", "completion", "conic", "documented", "factors", "gradient",
-        "held_out", "implicit", "liked", "neighbors", "newcomer", "nmf", "nuclear", "pairwise", "positive",
-        "spectrum", "storage", "svd", "training",
+        "held_out", "implicit", "item_weights", "liked", "neighbors", "newcomer", "nmf", "nuclear",
+        "pairwise", "positive", "spectrum", "storage", "svd", "training",
     )
 }  # fmt: skip
 
