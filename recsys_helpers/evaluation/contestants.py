@@ -126,7 +126,7 @@ def contest(
     seed : int
         Of the protocol.
     **options
-        As in `compare`.
+        As in `compare`. Searches for lists take its k and threshold, too.
 
     Returns
     -------
@@ -139,14 +139,13 @@ def contest(
         check_choice("names", name, tuple(entered))
     # A search cuts its training part in the way of the whole.
     inner = "temporal" if isinstance(protocol, str) and protocol == "temporal" else "random"
+    search = {"target": target, "inner": inner, "rounds": rounds}
+    search |= {name: options[name] for name in ("k", "threshold") if name in options}
     models = {}
     for label, (model, axes) in entered.items():
         if (names and label not in names) or (target == "rmse" and label in RANKERS):
             continue
-        search = tuned and axes is not None
-        models[label] = (
-            Tuned(model, axes, target=target, inner=inner, rounds=rounds) if search else clone(model)
-        )
+        models[label] = Tuned(model, axes, **search) if tuned and axes is not None else clone(model)
     if not models:
         raise ValueError(
             f"names: got {list(names)}; expected a model whose scores are ratings for target='rmse'"

@@ -206,6 +206,8 @@ class Tuned(Recommender):
         As in `grid_search`.
     seed : int
         Of that cut.
+    k, threshold
+        For "ndcg", as in `rank_model`.
 
     Attributes
     ----------
@@ -217,19 +219,23 @@ class Tuned(Recommender):
         The best model, fitted on all training ratings.
     """
 
-    def __init__(self, model, settings, *, target="rmse", inner="random", rounds=1, seed=0):
+    def __init__(
+        self, model, settings, *, target="rmse", inner="random", rounds=1, seed=0, k=10, threshold=4.0
+    ):  # fmt: skip
         self.model = model
         self.settings = settings
         self.target = target
         self.inner = inner
         self.rounds = rounds
         self.seed = seed
+        self.k = k
+        self.threshold = threshold
 
     def search(self, ratings):
         """Find the best setting without the last fit; returns the unfitted model that has it."""
         self.search_ = grid_search(
             self.model, self.settings, ratings, protocol=self.inner, target=self.target,
-            rounds=self.rounds, seed=self.seed,
+            rounds=self.rounds, seed=self.seed, k=self.k, threshold=self.threshold,
         )  # fmt: skip
         self.best_params_ = self.search_.attrs["best"]
         return clone(self.model).set_params(**self.best_params_)
