@@ -132,6 +132,11 @@ def test_contest(medium):
     grid = contestants(medium)["biases"][1]
     search = evaluation.grid_search(biases, grid, train, protocol="temporal", target="ndcg")
     assert late.chosen.set_index("model").loc["biases", "settings"] == search.attrs["best"]
+    low = contest(medium, target="ndcg", names=["PureSVD"], rounds=1, threshold=2.0, k=3, verbose=False)
+    train = evaluation.protocol_splits(medium, "random")[0].train
+    model, grid = contestants(medium)["PureSVD"]
+    search = evaluation.grid_search(model, grid, train, target="ndcg", threshold=2.0, k=3)
+    assert low.chosen["settings"].item() == search.attrs["best"], "searched for the lists that are scored"
     for change, words in (
         ({"names": ["bias"]}, "names: got 'bias'.*did you mean 'biases'"),
         ({"target": "mae"}, "target: got 'mae'"),

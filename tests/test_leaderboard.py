@@ -1,4 +1,4 @@
-"""The script behind the table of chapter 6, on data served from this machine in the published layouts."""
+"""The script behind the tables of chapter 6, on tables of one's own and in the published layouts."""
 
 import hashlib
 import http.server
@@ -13,11 +13,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
 
-from recsys_helpers import PureSVD, evaluation, load_movielens, metrics, splits
+from recsys_helpers import PureSVD, evaluation, load_movielens, load_ratings, metrics, splits
 from recsys_helpers.data import editions, fetch, load_100k_folds, synthetic_ratings
-from recsys_helpers.evaluation import comparison, tuning
+from recsys_helpers.evaluation import comparison
+from recsys_helpers.evaluation import contestants as contest_module
+from recsys_helpers.evaluation.contestants import contestants
 from recsys_helpers.models.baselines import BiasModel, Popularity
 
 ROOT = Path(__file__).parents[1]
@@ -31,51 +32,6 @@ def leaderboard():
     return module
 
 
-# ---- effort -----------------------------------------------------------------------------
-
-
-def numeric(axis):
-    return len(axis) > 1 and not isinstance(axis[0], str)
-
-
-def test_one_rule_of_tuning_for_every_model(leaderboard):
-    for name, (model, axes) in leaderboard.MODELS.items():
-        if axes is None:
-            assert model.get_params() == {}, "only a model without settings may have none to try"
-            continue
-        first = tuning._settings(axes)
-        assert len(first) == leaderboard.SETTINGS, name
-        for winner in first:
-            both = first + tuning._settings(evaluation.moved_grid(axes, winner))
-            assert len(both) == 2 * leaderboard.SETTINGS
-            tried = [clone(model).set_params(**setting).get_params() for setting in both]
-            assert all(one != other for n, one in enumerate(tried) for other in tried[:n]), name
-    for protocol, inner in (("5-fold", "random"), ("temporal", "temporal")):
-        entered = leaderboard.contestants(protocol)
-        assert list(entered) == list(leaderboard.MODELS)
-        tuned = [m for m in entered.values() if isinstance(m, evaluation.Tuned)]
-        assert {(m.inner, m.rounds) for m in tuned} == {(inner, leaderboard.ROUNDS)}
-
-
-def test_the_first_grids_lie_around_the_defaults(leaderboard):
-    for name, (model, axes) in leaderboard.MODELS.items():
-        if name == "ALS, weighted":  # the default is for penalties in the other unit
-            continue
-        for parameter, axis in (axes or {}).items():
-            default = type(model)().get_params()[parameter]
-            if default == "auto":  # found from the ratings
-                continue
-            if axis[0] == 0 or not numeric(axis):
-                assert default == axis[0], (name, parameter)
-            else:
-                assert np.sqrt(min(axis) * max(axis)) == pytest.approx(default, rel=0.05), (name, parameter)
-
-
-def test_around(leaderboard):
-    assert leaderboard.around(10, 2, 4) == [5, 20]
-    assert leaderboard.around(1.0, 4, 2) == [0.354, 0.707, 1.41, 2.83]
-
-
 # ---- what is kept -------------------------------------------------------------------------
 
 
@@ -83,36 +39,71 @@ def test_what_the_leaderboard_keeps(leaderboard, medium):
     tuned = evaluation.Tuned(BiasModel(), {"user_damping": [1.0, 9.0]})
     models = {"biases": tuned, "popularity": Popularity(), "PureSVD": PureSVD(3)}
     found = evaluation.compare(models, medium, name="5-fold", verbose=False)
-    rows, differences, folds = leaderboard.summary(found, "5-fold")
+    rows, differences, folds = leaderboard.summary(found, "lists", "5-fold")
     json.dumps([rows, differences, folds], allow_nan=False)
     by_model = {row["model"]: row for row in rows}
     assert by_model["PureSVD"]["rmse"] is None, "its scores are not stars"
-    mean = found.table.query("model == 'biases' and metric == 'rmse'")["value"].mean()
-    assert by_model["biases"]["rmse"] == pytest.approx(mean, rel=1e-5)
-    assert {d["leader"] for d in differences if d["metric"] == "rmse"} == {"biases"}
+    for metric in ("rmse", "ndcg"):
+        mean = found.table.query("model == 'biases' and metric == @metric")["value"].mean()
+        assert by_model["biases"][metric] == pytest.approx(mean, rel=1e-5)
+    own = evaluation.paired_differences(found.users, differences[0]["leader"], metric="ndcg")
+    for row in differences:
+        assert (row["table"], row["protocol"], row["people"], row["metric"]) == (
+            "lists",
+            "5-fold",
+            "all",
+            "ndcg",
+        )
+        assert row["difference"] == pytest.approx(own.loc[row["model"], "difference"], rel=1e-5)
+        assert row["difference"] <= 0, "nobody is ahead of the leader"
+        assert row["low_all"] <= row["low"] and row["users"] == found.users["userId"].nunique()
     assert len(folds) == 15
     assert folds[0]["settings"].keys() == {"user_damping"} and folds[0]["trials"] == 2
     assert folds[1]["settings"] is folds[1]["trials"] is None, "it had nothing to choose"
-    first, _, _ = leaderboard.summary(leaderboard.first_fold(found), "u1")
+    first, _, _ = leaderboard.summary(leaderboard.first_fold(found), "lists", "u1")
     value = found.table.query("model == 'biases' and metric == 'rmse' and fold == 0")["value"].item()
     assert first[0]["rmse"] == pytest.approx(value, rel=1e-5)
-    only = evaluation.compare({"PureSVD": PureSVD(3)}, medium, "random", verbose=False)
-    assert leaderboard.summary(only, "random")[0][0]["ndcg"] > 0
+
+
+def test_people_without_a_training_rating_are_told_apart(leaderboard):
+    """Users 1 and 2 are known, 3 and 4 not; popularity is the better on the unknown ones."""
+    values = {"popularity": [0.1, 0.2, 0.5, 0.7], "other": [0.6, 0.4, 0.0, np.nan]}
+    users = pd.concat(
+        pd.DataFrame(
+            {"userId": [1, 2, 3, 4], "ratings": 1, "squared_error": 1.0, "train_ratings": [5, 1, 0, 0],
+             "ndcg": ndcg, "model": model, "protocol": "temporal", "fold": 0}
+        )
+        for model, ndcg in values.items()
+    )  # fmt: skip
+    users.loc[users["userId"] == 4, "ndcg"] = [0.7, 0.0]
+    groups = leaderboard.groups_of(users, "ndcg", "userId")
+    means = {name: part.groupby("model")["ndcg"].mean().to_dict() for name, part in groups.items()}
+    assert means["all"] == pytest.approx({"other": 0.25, "popularity": 0.375})
+    assert means["warm"] == pytest.approx({"other": 0.5, "popularity": 0.15})
+    assert means["cold"] == pytest.approx({"other": 0.0, "popularity": 0.6})
+    assert means["fallback"] == pytest.approx({"other": (0.6 + 0.4 + 0.5 + 0.7) / 4, "popularity": 0.375})
+    assert list(leaderboard.groups_of(users, "rmse", "userId")) == ["all", "warm", "cold"]
+    assert list(leaderboard.groups_of(users[users["train_ratings"] > 0], "ndcg", "userId")) == ["all"]
+    one_cold = users[users["userId"] < 4]
+    assert list(leaderboard.groups_of(one_cold, "ndcg", "userId")) == ["all"], "one person has no spread"
 
 
 def test_the_kept_results_come_from_these_grids(leaderboard):
+    """A model that was entered since has no row until the next run; nothing else may differ."""
     kept = json.loads((ROOT / "benchmarks" / "results" / "leaderboard-latest-small.json").read_text())
     assert (kept["settings"], kept["rounds"]) == (leaderboard.SETTINGS, leaderboard.ROUNDS)
-    assert kept["grids"] == {name: axes for name, (_, axes) in leaderboard.MODELS.items()}
-    assert kept["taken_over"] == 0, "so that wall_seconds are those of the whole"
-    assert kept["wall_seconds"] < 20 * 60
+    entered = {name: axes for name, (_, axes) in leaderboard.contestants(load_movielens()).items()}
+    assert kept["grids"] == {name: entered[name] for name in kept["grids"]}
+    places = {(row["table"], row["protocol"]) for row in kept["rows"]}
+    assert places == {(t, p) for t in ("stars", "lists") for p in ("random", "5-fold", "temporal")}
 
 
 def test_published_figures_stand_beside_the_nearest_or_the_best_of_ours(leaderboard):
     rows = [
-        {"protocol": protocol, "model": model, "rmse": rmse, "rmse_se": 0.01}
+        {"table": table, "protocol": protocol, "model": model, "rmse": rmse + (table == "lists")}
+        for table in ("lists", "stars")
         for protocol in ("u1", "5-fold")
-        for model, rmse in (("FunkSVD", 0.95), ("ALS", 0.91), ("PureSVD", None))
+        for model, rmse in (("FunkSVD", 0.95), ("ALS", 0.91))
     ]
     found = pd.DataFrame(leaderboard.beside_published("100k", rows)).set_index("model")
     assert found.loc["Surprise SVD", ["rmse", "ours", "our_rmse"]].tolist() == [0.934, "FunkSVD", 0.95]
@@ -120,10 +111,90 @@ def test_published_figures_stand_beside_the_nearest_or_the_best_of_ours(leaderbo
     assert "Surprise SVD++" not in found.index, "its kin took no part"
     assert leaderboard.beside_published("latest-small", rows) == []
     published = pd.read_csv(ROOT / "benchmarks" / "literature.csv")
-    assert set(published["ours"]) <= set(leaderboard.MODELS) | {"best"}
+    assert set(published["ours"]) <= set(leaderboard.contestants(load_movielens())) | {"best"}
     protocols = {(data, p) for data, own in leaderboard.PROTOCOLS.items() for p in own} | {("100k", "u1")}
     assert set(zip(published["data"], published["protocol"], strict=True)) <= protocols
     assert published["rmse"].between(0.8, 1.0).all()
+
+
+# ---- a table of one's own ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_table(tmp_path):
+    """Books by text ids on a scale from 1 to 10, without times."""
+    rng = np.random.default_rng(4)
+    taste = 5.5 + rng.normal(0, 1.5, (40, 2)) @ rng.normal(0, 1, (2, 30))
+    u, i = np.nonzero(rng.random((40, 30)) < 0.5)
+    table = pd.DataFrame(
+        {
+            "member": [f"reader {x:02d}" for x in u],
+            "ISBN": [f"0{x:04d}" for x in i],
+            "stars": np.clip(np.round(taste[u, i]), 1, 10).astype(int),
+        }
+    )
+    table.to_csv(tmp_path / "my books.csv", index=False)
+    return table, tmp_path / "my books.csv"
+
+
+def test_a_table_of_ones_own(leaderboard, own_table, tmp_path, capsys, monkeypatch):
+    table, path = own_table
+    monkeypatch.setattr(leaderboard, "ROOT", tmp_path)
+    monkeypatch.setattr(leaderboard, "beside_published", lambda *_: [])
+    monkeypatch.setattr(leaderboard, "contestants", lambda r: {n: contestants(r)[n] for n in SOME})
+    leaderboard.main(["--data", str(path), "--jobs", "1"])
+    printed = capsys.readouterr().out
+    assert "no times: the temporal protocol is left out" in printed
+    target = tmp_path / "benchmarks" / "tmp" / "leaderboard-my-books.json"
+    assert f"Written: {target}" in printed
+    kept = json.loads(target.read_text())
+    assert (kept["users"], kept["films"], kept["ratings"]) == (40, 30, len(table))
+    assert kept["liked_from"] == 8.0, "the lowest rating in the upper quarter of 1 … 10"
+    board = pd.DataFrame(kept["rows"]).set_index(["table", "protocol", "model"])
+    stars, lists = (board.loc[name].index for name in ("stars", "lists"))
+    assert set(stars) == {(p, m) for p in ("random", "5-fold") for m in SOME if m != "PureSVD"}
+    assert set(lists) == {(p, m) for p in ("random", "5-fold") for m in SOME}
+
+    ratings = load_ratings(path)
+    train, test = evaluation.protocol_splits(ratings, "random")[0]
+    chosen = {(f["table"], f["model"]): f["settings"] for f in kept["folds"] if f["protocol"] == "random"}
+    error = metrics.rmse(test.values, BiasModel(**chosen["stars", "biases"]).fit(train).predict(test))
+    assert board.loc[("stars", "random", "biases"), "rmse"] == pytest.approx(error, rel=1e-5)
+    ranked = evaluation.rank_model(
+        PureSVD(**chosen["lists", "PureSVD"]).fit(train), train, test, threshold=8.0
+    )
+    assert board.loc[("lists", "random", "PureSVD"), "ndcg"] == pytest.approx(
+        ranked.means()["ndcg"], rel=1e-5
+    )
+    search = evaluation.grid_search(
+        PureSVD(), kept["grids"]["PureSVD"], train, target="ndcg", threshold=8.0, rounds=kept["rounds"]
+    )
+    assert chosen["lists", "PureSVD"] == search.attrs["best"], "searched for what the table shows"
+
+
+SOME = ("biases", "popularity", "PureSVD")
+
+
+def test_a_folder_with_an_unpacked_set(leaderboard, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "ml-latest-small"
+    folder.mkdir()
+    made = synthetic_ratings(60, 50, 1500, seed=3).to_frame()
+    made["timestamp"] = 964_000_000 + np.arange(len(made)) * 1000
+    columns = ["userId", "movieId", "rating", "timestamp"]
+    made[columns].to_csv(folder / "ratings.csv", index=False)
+    movies = pd.DataFrame({"movieId": sorted(set(made["movieId"]))})
+    movies.assign(title="Été (1999)", genres="Comedy|War").to_csv(folder / "movies.csv", index=False)
+    monkeypatch.setattr(leaderboard, "ROUNDS", 1)
+    out = tmp_path / "found.json"
+    words = ["--data", str(folder), "--jobs", "1", "--models", ";".join(SOME), "--out", str(out)]
+    leaderboard.main(words)
+    kept = json.loads(out.read_text())
+    assert {row["protocol"] for row in kept["rows"]} == {"random", "5-fold", "temporal"}
+    assert leaderboard.label_of(str(folder), load_movielens("latest", folder)) == "ml-latest-small"
+    leaderboard.main(words)
+    assert json.loads(out.read_text())["taken_over"] == 7 * (2 + 3), (
+        "of one random split, five folds, one cut"
+    )
 
 
 # ---- the whole way, from the download to the page -------------------------------------------
@@ -217,12 +288,11 @@ def served(tmp_path, monkeypatch):
         thread.join()
 
 
-def literature_cells():
-    """The code of the chapter's section that puts ours beside the published figures."""
+def literature_cell():
+    """The code of the chapter that puts ours beside the published figures."""
     chapter = nbformat.read(ROOT / "book" / "06_evaluation.ipynb", as_version=4)
-    cells = [c.source for c in chapter.cells if c.cell_type == "code" and "literature.csv" in c.source]
-    assert len(cells) == 1
-    return cells[0]
+    (cell,) = [c.source for c in chapter.cells if c.cell_type == "code" and "leaderboard-{data}" in c.source]
+    return cell
 
 
 def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path, monkeypatch, capsys):
@@ -231,7 +301,7 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     book.mkdir()
     kept.mkdir(parents=True)
     (kept.parent / "literature.csv").write_bytes((ROOT / "benchmarks" / "literature.csv").read_bytes())
-    options = ["--jobs", "1", "--models", "biases;popularity;PureSVD;FunkSVD"]
+    options = ["--jobs", "1", "--models", "biases;popularity;FunkSVD"]
     monkeypatch.setattr(leaderboard, "ROUNDS", 1)  # the way is tested, not the search
     results = {}
     for data in ("100k", "1m"):
@@ -241,17 +311,22 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     printed = capsys.readouterr().out
     assert served == ["/ml-100k.zip", "/ml-1m.zip"], "one download each"
     assert "Published figures, and ours" in printed and "GLocal-K" in printed
-    board = pd.DataFrame(results["100k"]["rows"]).set_index(["protocol", "model"])
+    rows = pd.DataFrame(results["100k"]["rows"])
+    assert set(rows["table"]) == {"stars", "lists"}
+    board = rows[rows["table"] == "stars"].set_index(["protocol", "model"])
     assert set(board.index.get_level_values("protocol")) == {"u1-u5", "u1", "5-fold", "temporal"}
     folds = list(load_100k_folds())
     chosen = {
-        (f["protocol"], f["fold"]): f["settings"] for f in results["100k"]["folds"] if f["model"] == "biases"
+        (f["protocol"], f["fold"]): f["settings"]
+        for f in results["100k"]["folds"]
+        if (f["table"], f["model"]) == ("stars", "biases")
     }
     train, test = folds[0]
     error = metrics.rmse(test.values, BiasModel(**chosen["u1-u5", 0]).fit(train).predict(test))
     assert board.loc[("u1", "biases"), "rmse"] == pytest.approx(error, rel=1e-5)
     train, test = splits.random_holdout(load_movielens("1m"), 0.1, seed=0)
-    row = next(f for f in results["1m"]["folds"] if (f["protocol"], f["model"]) == ("90/10", "biases"))
+    place = ("stars", "90/10", "biases")
+    row = next(f for f in results["1m"]["folds"] if (f["table"], f["protocol"], f["model"]) == place)
     error = metrics.rmse(test.values, BiasModel(**row["settings"]).fit(train).predict(test))
     assert row["rmse"] == pytest.approx(error, rel=1e-8)
 
@@ -260,26 +335,38 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     leaderboard.main(["--data", "100k", "--out", str(kept / "leaderboard-100k.json"), *options])
     monkeypatch.setattr(comparison, "measure", done)
     again = json.loads((kept / "leaderboard-100k.json").read_text())
-    assert again["rows"] == results["100k"]["rows"] and again["taken_over"] == 4 * 11
+    assert again["rows"] == results["100k"]["rows"] and again["taken_over"] == 3 * 11 * 2
 
     monkeypatch.chdir(book)
-    *lines, last = literature_cells().strip().split("\n")
-    space = {"pd": pd, "np": np, "Path": Path, "json": json}
-    exec("\n".join(lines), space)
-    table = eval(last, space)
-    assert len(table) == 14
-    ours = table.set_index(["data", "protocol"], append=True).reorder_levels([1, 2, 0])["our RMSE"]
+    space = {"pd": pd, "Path": Path, "json": json, "stored": lambda name: kept.parent / name}
+    exec(literature_cell(), space)
+    ours = space["kin"]["our RMSE"]
     assert ours.loc[("100k", "u1", "GLocal-K")] == pytest.approx(board.loc["u1", "rmse"].min())
     assert ours.loc[("100k", "5-fold", "Surprise SVD")] == pytest.approx(
         board.loc[("5-fold", "FunkSVD"), "rmse"]
     )
-    assert np.isnan(ours.loc[("1m", "5-fold", "Surprise SVD++")]), "SVD++ took no part"
+    assert ("1m", "5-fold", "Surprise SVD++") not in ours.index, "SVD++ took no part"
     assert ours.loc[("1m", "90/10", "GC-MC")] > 0.5
 
 
 def test_options(leaderboard, capsys):
-    assert leaderboard.arguments([]).names == list(leaderboard.MODELS)
+    options = leaderboard.arguments([])
+    assert options.names == list(contestants(options.ratings))
     for words in (["--models", "biases;ALSO"], ["--data", "2m"]):
         with pytest.raises(SystemExit):
             leaderboard.arguments(words)
-    assert "got ['ALSO']; expected some of ['global mean'" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "got ['ALSO']; expected some of ['global mean'" in printed
+    assert "2m: there is no such file; or one of the editions 100k" in printed
+
+
+def test_whatever_enters_takes_part(leaderboard, medium, tmp_path, monkeypatch):
+    """A new entry among the contestants needs no word here."""
+    entered = contestants(medium) | {"newcomer": (BiasModel(), {"user_damping": [1.0, 2.0]})}
+    for module in (leaderboard, contest_module):
+        monkeypatch.setattr(module, "contestants", lambda ratings: entered)
+    medium.to_frame().to_csv(tmp_path / "any.csv", index=False)
+    words = ["--data", str(tmp_path / "any.csv"), "--models", "newcomer;popularity", "--jobs", "1"]
+    leaderboard.main([*words, "--out", str(tmp_path / "out.json")])
+    kept = json.loads((tmp_path / "out.json").read_text())
+    assert {row["table"] for row in kept["rows"] if row["model"] == "newcomer"} == {"stars", "lists"}
