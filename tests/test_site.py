@@ -159,6 +159,25 @@ def test_page(browser, axe, origin, name, width, mode):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("name", [page for page in PAGES if re.match(r"book/\d", page)])
+def test_drawings_of_several_panels_stay_readable_on_a_phone(browser, origin, name):
+    page = _open(browser, f"{origin}/{name}", WIDTHS["phone"], "light")
+    try:
+        drawings = page.evaluate(
+            "[...document.querySelectorAll('.cell_output figure img')].map(i => ["
+            "i.naturalWidth, i.clientWidth, i.parentElement.scrollWidth - i.parentElement.clientWidth,"
+            "i.parentElement.tabIndex])"
+        )
+        assert drawings
+        for drawn, shown, beyond, tab_index in drawings:
+            # Ticks are drawn 14 px high; 9 px can be read. Narrower drawings fit the screen as they are.
+            assert drawn <= 750 or shown >= 0.65 * drawn
+            assert beyond <= 0 or tab_index == 0, "the keyboard cannot scroll it"
+    finally:
+        page.context.close()
+
+
+@pytest.mark.browser
 def test_search_finds_a_chapter(browser, origin):
     page = _open(browser, f"{origin}/search.html?q=Gini", 1280, "light")
     try:
