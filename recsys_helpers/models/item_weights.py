@@ -29,7 +29,7 @@ from .training import outside
 # Where penalties are looked for, and on how many of the most popular items at most.
 AUTO_REGS, START_REG = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0), 300.0
 AUTO_L1, START_L1 = (0.1, 0.3, 1.0, 3.0, 10.0), 1.0
-SEARCH_ITEMS = 1500
+SEARCH_ITEMS, SEARCH_TOL = 1500, 1e-3
 # Work of one span, in operations.
 PIECE = 20_000_000
 
@@ -154,8 +154,8 @@ class EASE(ItemWeights):
     -----
     :math:`\frac12\sum_u n_u^2` operations for X'X and :math:`n^3` for the inverse, by LAPACK's potrf and
     potri. X'X becomes P and P becomes B in the same place: 4 n^2 bytes at the peak, 1.6 gigabytes for 20,000
-    items, and as much again for B where `max_items` leaves items out. The obvious lines of NumPy, in float64,
-    hold X'X, its inverse and B: 24 n^2 bytes.
+    items, and as much again for B where `max_items`, or no like at all, leaves items out. The obvious lines
+    of NumPy, in float64, hold X'X, its inverse and B: 24 n^2 bytes.
     """
 
     _parameters = {
@@ -192,13 +192,10 @@ class EASE(ItemWeights):
         self.reg_ = self._found_reg(matrix) if self.reg == "auto" else float(self.reg)
         n = matrix.shape[1]
         items = _most_popular(matrix, self.max_items)
-        if len(items) < n:
-            self.covered_ = np.zeros(n, bool)
-            self.covered_[items] = True
-            matrix = matrix[:, items]
-        else:
-            self.covered_ = np.ones(n, bool)
-        found = self._regress(matrix, self.reg_)
+        self.covered_ = np.isin(np.arange(n), items)
+        # An item that nobody likes has no weights but zeros, and need not be inverted.
+        items = items[np.bincount(matrix.indices, minlength=n)[items] > 0]
+        found = self._regress(matrix if len(items) == n else matrix[:, items], self.reg_)
         if self.n_neighbors is not None:
             found = largest(found, self.n_neighbors)
         self.item_weights_ = _in_place_of(found, items, n)
@@ -314,7 +311,7 @@ class SLIM(ItemWeights):
             )
         matrix = self._likes(ratings)
         self.l1_, self.l2_ = self._found(matrix)
-        self.item_weights_ = self._regress(matrix, self.l1_, self.l2_, warn=True)
+        self.item_weights_ = self._regress(matrix, self.l1_, self.l2_, self.tol, warn=True)
 
     def _found(self, matrix):
         """Both penalties: as given, or those with the best lists of likes that are held out."""
@@ -331,12 +328,12 @@ class SLIM(ItemWeights):
         times = [times if one == "auto" else 1.0 for one in (self.l1, self.l2)]
 
         def quality(l1, l2):
-            found = self._regress(held_out.train, l1, l2)
+            found = self._regress(held_out.train, l1, l2, max(self.tol, SEARCH_TOL))
             return held_out.ndcg(lambda rows: _dense(held_out.train[rows] @ found))
 
         return tuple(value * t for value, t in zip(climb(quality, start, (ones, twos)), times, strict=True))
 
-    def _regress(self, matrix, l1, l2, *, warn=False):
+    def _regress(self, matrix, l1, l2, tol, *, warn=False):
         n = matrix.shape[1]
         gram = gram_matrix(matrix, self.dtype, self.n_threads)
         tiles = spans.cut(np.arange(-(-n // TILE), 0, -1), 64)
@@ -345,7 +342,7 @@ class SLIM(ItemWeights):
 
         def work(first, stop):
             weights, passes = np.empty((stop - first, n)), np.empty(stop - first, np.int64)
-            descend(first, stop, gram, l1, l2, lowest, self.tol, self.max_passes, weights, passes)
+            descend(first, stop, gram, l1, l2, lowest, tol, self.max_passes, weights, passes)
             return csr_array(weights.astype(np.float32)), passes
 
         results = spans.run(work, list(range(0, n, 64)) + [n], self.n_threads)
