@@ -20,9 +20,9 @@ gowalla  check-ins in the split of the graph-recommender papers (arrays train_us
          test_item): Recall@20 and NDCG@20, all places ranked; every setting chosen inside the training part
 
 The peers live in the environment whose interpreter BENCH_PYTHON names. What cannot be imported there is left
-out and listed. A measurement is a process of its own; where there are sweeps it fits with few and with more of
-them after a warm-up, and the difference is their cost alone. All contenders of a round run before the next round
-starts, and medians are kept.
+out and listed. A measurement is a process of its own; where there are sweeps it fits with few and with more
+of them after a warm-up, and the difference is their cost alone. All contenders of a round run before the
+next round starts, and medians are kept.
 """
 
 from __future__ import annotations
