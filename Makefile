@@ -77,6 +77,7 @@ bench: book .venv-bench/.installed
 	$(BIN)/python benchmarks/serving.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/metrics.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/implicit.py
 	$(BIN)/python benchmarks/completion.py
 
 # ---- the leaderboard ---------------------------------------------------------

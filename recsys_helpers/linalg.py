@@ -10,6 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from .checks import check_positive_int
 from .kernels import spans
 from .kernels.products import multiply_rows
 from .kernels.vectors import in_whole_vectors, lanes
@@ -85,7 +86,7 @@ def truncated_svd(operator, n_factors, *, tol=1e-6, max_steps=200, random_state=
         Stop when a step changes none of the k squared singular values by more than this share of it
         (or by what is below the rounding of the largest).
     max_steps : int
-        Upper bound on steps.
+        Upper bound on steps, at least 1.
     random_state : int or numpy.random.Generator
         Of the first block.
 
@@ -121,6 +122,7 @@ def truncated_svd(operator, n_factors, *, tol=1e-6, max_steps=200, random_state=
         return u * flip, s, v * flip, steps
     if isinstance(n_factors, bool) or not 1 <= n_factors <= n:
         raise ValueError(f"n_factors: got {n_factors!r}; expected a whole number from 1 to {n}")
+    check_positive_int("max_steps", max_steps)
     with threadpool_limits(1):
         basis, steps = _krylov(operator, n_factors, tol, max_steps, np.random.default_rng(random_state))
         orthogonal, triangular = qr(operator @ basis, mode="economic", overwrite_a=True)

@@ -92,3 +92,10 @@ def test_bad_rank(k):
     product, _ = operator(50, 40)
     with pytest.raises(ValueError, match="n_factors: got .* from 1 to 40"):
         truncated_svd(product, k)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_no_steps_at_all_are_refused(steps):
+    product, _ = operator(50, 40)
+    with pytest.raises(ValueError, match="max_steps: got .*; expected a whole number not below 1"):
+        truncated_svd(product, 2, max_steps=steps)

@@ -127,6 +127,16 @@ def test_scores_of_one_of_several_and_of_nobody(fitted):
     assert fitted.score_items(ids[:0]).shape == (0, train.n_items)
 
 
+def test_somebody_unknown_in_a_block_is_nobody_and_changes_no_other_row(fitted, name):
+    block = fitted._block(np.array([3, -1, 5], dtype=np.int32))
+    np.testing.assert_allclose(block[1], fitted._score_nobody(), rtol=1e-5, atol=1e-5)
+    alone = fitted._block(np.array([3, 5], dtype=np.int32))
+    strangers = pd.DataFrame({"userId": -7, "movieId": fitted.train_.item_ids})
+    if name not in NO_STARS and name != "Popularity":
+        np.testing.assert_allclose(fitted.score_items(), fitted.predict(strangers), rtol=1e-5)
+    np.testing.assert_allclose(block[[0, 2]], alone, rtol=1e-5, atol=1e-5)
+
+
 def test_recommendations_follow_the_scores(fitted):
     train = fitted.train_
     user = train.user_ids[5]

@@ -31,7 +31,8 @@ class Recommender(BaseEstimator):
     ``_predict_codes(user_codes, item_codes)``
         float64 predictions, one for each pair; unknown ones get the documented fallback.
     ``_score_block(user_codes)``
-        float64 scores, shape (users, n): what lists are ranked by. By default the predictions.
+        float64 scores, shape (users, n), of users who are known: what lists are ranked by. By default
+        the predictions.
     ``_score_nobody()``
         The same for somebody nothing is known of; by default the predictions for code -1.
     ``_fold_in(item_codes, values)``
@@ -361,7 +362,8 @@ class Recommender(BaseEstimator):
         return self._predict_codes(np.repeat(users, n), items).reshape(len(users), n)
 
     def _score_nobody(self):
-        return self._score_block(np.array([-1], dtype=np.int32))[0]
+        n = self.train_.n_items
+        return self._predict_codes(np.full(n, -1, dtype=np.int32), np.arange(n, dtype=np.int32))
 
     def _fold_in(self, codes, values):
         raise NotImplementedError
@@ -383,7 +385,14 @@ class Recommender(BaseEstimator):
         raise NotImplementedError
 
     def _block(self, users):
-        return np.array(self._score_block(users), dtype=np.float64)
+        """Scores of rows of users, of whom some may be unknown."""
+        known = users >= 0
+        if known.all():
+            return np.array(self._score_block(users), dtype=np.float64)
+        out = np.tile(np.asarray(self._score_nobody(), dtype=np.float64), (len(users), 1))
+        if known.any():
+            out[known] = self._score_block(users[known])
+        return out
 
     def _check_ratings(self, ratings, name="ratings"):
         if not isinstance(ratings, Ratings):

@@ -249,7 +249,10 @@ class Popularity(Recommender):
         return np.where(items >= 0, self.item_mean_[items], self.mean_)
 
     def _score_block(self, users):
-        return np.tile(self.counts_.astype(np.float64), (len(users), 1))
+        return np.tile(self._score_nobody(), (len(users), 1))
+
+    def _score_nobody(self):
+        return self.counts_.astype(np.float64)
 
     def _fold_in(self, codes, values):
         return {}
