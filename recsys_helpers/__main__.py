@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 
+import numpy as np
 import pandas as pd
 
 from .data import DataError, DownloadError, download, open_ratings
@@ -47,14 +48,13 @@ def explore(options):
 
 def compare(options):
     """The models of the book side by side on these ratings."""
-    from .evaluation.contestants import contest, contestants
+    from .evaluation.contestants import RANKERS, contest, contestants
 
     ratings = _ratings(options)
     names = options.models.split(",") if options.models else None
     known = list(contestants(ratings))
     names = None if names is None else [_match(name.strip(), known) for name in names]
-    low, high = ratings.scale
-    liked = low + 0.75 * (high - low) if options.liked is None else options.liked
+    liked = _liked(ratings) if options.liked is None else options.liked
     common = {
         "protocol": options.protocol, "names": names, "tuned": options.tuned, "seed": options.seed,
         "k": options.n, "threshold": liked,
@@ -62,14 +62,24 @@ def compare(options):
     }  # fmt: skip
     found = contest(ratings, target="ndcg", **common)
     table = found.means().droplevel("protocol")
-    if options.tuned:
+    if options.tuned and not set(names or known) <= set(RANKERS):
         # Stars and lists want other settings; each column comes from the search for it.
         table["rmse"] = contest(ratings, target="rmse", **common).means().droplevel("protocol")["rmse"]
     table = table[["rmse", "ndcg", "recall", "coverage", "fit_seconds"]].sort_values("ndcg", ascending=False)
+    table.loc[table.index.isin(RANKERS), "rmse"] = float("nan")  # their scores are no ratings
     how = "tuned inside each training part" if options.tuned else "with their defaults"
     print(f"{ratings.name}: {len(table)} models {how}, protocol {options.protocol}, lists of {options.n}, "
           f"liked from {liked:g} on")  # fmt: skip
-    print(table.round(4).to_string())
+    print(table.round(4).to_string(na_rep=""))
+
+
+def _liked(ratings):
+    """From which value on a pair counts as liked: the upper quarter of a scale, every pair of counts."""
+    from .models.positive import settled_threshold
+
+    found, least = settled_threshold(ratings), float(ratings.values.min())
+    low, high = ratings.scale
+    return found if np.isfinite(found) else least if least > 0 else low + 0.75 * (high - low)
 
 
 def recommend(options):

@@ -53,6 +53,22 @@ def test_compare(own, capsys):
     assert {"biases", "ALS", "popularity"} <= set(rows)
     status, out, _ = run(capsys, "compare", own, "--models", "ALS", "--tuned")
     assert status == 0 and "tuned inside each training part" in out
+    status, out, _ = run(capsys, "compare", own, "--models", "implicit ALS")
+    assert status == 0 and len(out.splitlines()[-1].split()) == 2 + 4, (
+        "a score is no rating, so it has no RMSE"
+    )
+
+
+def test_counts_are_likes_one_and_all(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    u, i = np.nonzero(rng.random((30, 20)) < 0.4)
+    counts = pd.DataFrame({"user": u, "item": i, "count": 1 + rng.geometric(0.5, len(u))})
+    counts.loc[0, "count"] = 90
+    counts.to_csv(tmp_path / "plays.csv", index=False)
+    status, out, _ = run(
+        capsys, "compare", tmp_path / "plays.csv", "--rating", "count", "--models", "popularity,EASE"
+    )
+    assert status == 0 and "liked from 2 on" in out
 
 
 def test_recommend(own, capsys):

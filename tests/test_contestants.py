@@ -46,7 +46,7 @@ def test_one_rule_of_tuning_for_every_model(entered):
 def test_ranks_begin_alike_in_all_families(entered):
     ranks = {name: axes["n_factors"] for name, (_, axes) in entered.items() if axes and "n_factors" in axes}
     assert {name for name, axis in ranks.items() if axis == [16, 64]} == {
-        "FunkSVD", "SVD++", "NMF", "ALS", "ALS, weighted", "ALS, genres", "Adam"
+        "FunkSVD", "SVD++", "NMF", "ALS", "ALS, weighted", "ALS, genres", "Adam", "implicit ALS", "BPR"
     }  # fmt: skip
     for axis in ranks.values():
         assert np.sqrt(min(axis) * max(axis)) == pytest.approx(RANK, rel=0.02)
@@ -121,7 +121,7 @@ def test_contest(medium):
     assert list(plain.means().index) == [("random", "biases"), ("random", "popularity")], (
         "no stars from PureSVD"
     )
-    assert set(RANKERS) == {"PureSVD"} and plain.chosen.empty
+    assert "PureSVD" in RANKERS and plain.chosen.empty
     train, test = evaluation.protocol_splits(medium, "random")[0]
     biases = contestants(medium)["biases"][0].fit(train)
     direct = evaluation.rmse(test.values, biases.predict(test))

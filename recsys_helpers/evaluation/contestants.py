@@ -17,12 +17,16 @@ from sklearn.base import clone
 from ..checks import check_choice, check_positive_int
 from ..data.ratings import Ratings
 from ..models import (
+    BPR,
+    EASE,
     NMF,
+    SLIM,
     BiasedALS,
     BiasModel,
     FunkSVD,
     GlobalMean,
     GradientMF,
+    ImplicitALS,
     ImputedSVD,
     ItemKNN,
     NuclearNormCompletion,
@@ -38,7 +42,8 @@ from .tuning import Tuned
 SETTINGS = 8  # of each model, in each round
 ROUNDS = 2  # at most
 RANK = 32  # in the middle of every first grid
-RANKERS = ("PureSVD",)  # whose scores are no ratings
+RANKERS = ("PureSVD", "implicit ALS", "EASE", "SLIM", "BPR")  # whose scores are no ratings
+MOST_ITEMS = 20_000  # for models with a matrix of items by items
 _SPAN = 4.5  # of the scale, half a star to five, on which the defaults were found
 
 
@@ -98,7 +103,23 @@ def contestants(ratings):
             {"reg": around(12.0 * unit, 4, 1.5), "bias_reg": around(3.0, 2, 2)},
         ),
     }
-    able = {"NMF": low >= 0, "ALS, genres": _has_genres(ratings), "Adam": importlib.util.find_spec("optax")}
+    out |= {
+        "implicit ALS": (
+            ImplicitALS(n_sweeps=12, tol=0, **quiet),
+            ranks | {"reg": around(0.01, 2, 3), "unobserved_weight": around(0.1, 2, 3)},
+        ),
+        "EASE": (EASE(), {"reg": around(300.0, 8, 2)}),
+        "SLIM": (SLIM(), {"l1": around(1.0, 2, 3), "l2": around(100.0, 4, 2)}),
+        "BPR": (BPR(**quiet), ranks | {"reg": around(0.02, 2, 4), "loss": ["bpr", "warp"]}),
+    }
+    few = ratings.n_items <= MOST_ITEMS
+    able = {
+        "EASE": few,
+        "SLIM": few,
+        "NMF": low >= 0,
+        "ALS, genres": _has_genres(ratings),
+        "Adam": importlib.util.find_spec("optax"),
+    }
     out = {label: entry for label, entry in out.items() if able.get(label, True)}
     largest = min(ratings.n_users, ratings.n_items) // 2
     return {label: (model, _within(axes, largest)) for label, (model, axes) in out.items()}

@@ -29,15 +29,15 @@ def gram_rows(first, stop, indptr, indices, data, item_indptr, item_indices, ite
     on the spans.
     """
     n = out.shape[1]
-    total = np.empty(n)
+    total = np.empty(n, out.dtype)
     for i in range(first, stop):
         total[i:] = 0.0
         for at in range(item_indptr[i], item_indptr[i + 1]):
             user = item_indices[at]
-            value = np.float64(item_data[at])
+            value = out.dtype.type(item_data[at])
             s = indptr[user + 1] - 1
             while s >= indptr[user] and indices[s] >= i:
-                total[indices[s]] += value * data[s]
+                total[indices[s]] += value * out.dtype.type(data[s])
                 s -= 1
         for j in range(i, n):
             out[i, j] = total[j]
