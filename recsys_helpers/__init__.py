@@ -24,6 +24,7 @@ _HOME = {
     "ImplicitALS": "models",
     "ImputedSVD": "models",
     "ItemKNN": "models",
+    "LikesKNN": "models",
     "NMF": "models",
     "NuclearNormCompletion": "models",
     "Popularity": "models",

@@ -229,3 +229,17 @@ def test_recommend_shows_titles(toy):
     ratings = Ratings.from_frame(toy.to_frame(), movies=movies)
     top = Popularity().fit(ratings).recommend(30)
     assert top["title"].tolist() == ["A", "movie 3"]
+
+
+def test_popularity_of_late_counts_late_ratings_more():
+    """An old film with four ratings of long ago, a new one with two of today; a half-life of ten days."""
+    day = 86_400
+    rows = [(u, 0, 4.0, 0) for u in range(4)] + [(u, 1, 4.0, 20 * day) for u in range(2)]
+    ratings = make_ratings(rows)
+    assert Popularity().fit(ratings).counts_.tolist() == [4, 2]
+    recent = Popularity(half_life=10.0).fit(ratings)
+    np.testing.assert_allclose(recent.counts_, [4 / 4, 2])
+    assert recent.recommend(n=1)["movieId"].item() == ratings.item_ids[1]
+    np.testing.assert_array_equal(recent.item_mean_, Popularity().fit(ratings).item_mean_)
+    with pytest.raises(ValueError, match="half_life: got 3.0 for ratings without times"):
+        Popularity(half_life=3.0).fit(make_ratings([row[:3] for row in rows]))

@@ -6,7 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, Ridge
 from test_implicit import likes
 
-from recsys_helpers import EASE, SLIM, load_model
+from recsys_helpers import EASE, SLIM, LikesKNN, load_model
 from recsys_helpers.models.item_weights import gram_matrix, largest
 
 
@@ -86,6 +86,46 @@ def test_more_penalty_keeps_fewer_weights():
 def test_a_descent_that_is_cut_short_says_so():
     with pytest.warns(ConvergenceWarning, match=r"SLIM stopped at max_passes=1 with \d+ item"):
         SLIM(0.1, 0.1, threshold=None, max_passes=1, tol=1e-9).fit(likes())
+
+
+# ---- neighbors ---------------------------------------------------------------------------
+
+
+def plain_likeness(x, kind, k1=100.0, b=0.8):
+    """In the words of the docstring, in NumPy."""
+    n_u, n_i = x.sum(axis=1), x.sum(axis=0)
+    if kind == "jaccard":
+        both = x.T @ x
+        return both / (n_i[:, None] + n_i - both)
+    if kind != "cosine":
+        idf = (np.log(x.shape[1]) - np.log1p(n_u))[:, None]
+        if kind == "bm25":
+            length = 1 - b + b * n_i / n_i.mean()
+            y = idf * x * (k1 + 1) / (x + k1 * length)
+            return y.T @ y
+        x = x * idf
+    return (x.T @ x) / np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(x, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["cosine", "jaccard", "tfidf", "bm25"])
+def test_likenesses_are_those_of_the_definitions(kind):
+    ratings = likes(m=50, n=40, share=0.2)
+    expected = plain_likeness(table(ratings), kind)
+    np.fill_diagonal(expected, 0)
+    model = LikesKNN(40, kind, threshold=None).fit(ratings)
+    np.testing.assert_allclose(model.item_weights_.toarray(), expected, atol=1e-5)
+    few = LikesKNN(3, kind, threshold=None).fit(ratings).item_weights_.toarray()
+    assert ((few > 0).sum(axis=0) <= 3).all()
+    np.testing.assert_allclose(few.max(axis=0), expected.max(axis=0), atol=1e-5)
+
+
+def test_scores_of_neighbors_are_sums_over_the_likes():
+    ratings = likes(m=50, n=40, share=0.2)
+    model = LikesKNN(40, threshold=None).fit(ratings)
+    own = ratings.item_codes[ratings.user_codes == 7]
+    np.testing.assert_allclose(
+        model.score_items(7), model.item_weights_.toarray()[own].sum(axis=0), atol=1e-5
+    )
 
 
 # ---- parts of the matrix ---------------------------------------------------------------------

@@ -26,6 +26,7 @@ from recsys_helpers import (
     ImplicitALS,
     ImputedSVD,
     ItemKNN,
+    LikesKNN,
     NuclearNormCompletion,
     Popularity,
     PureSVD,
@@ -55,10 +56,11 @@ MODELS = {
     "ImplicitALS": ImplicitALS(4, **QUIET),
     "EASE": EASE(),
     "SLIM": SLIM(),
+    "LikesKNN": LikesKNN(20),
     "BPR": BPR(4, n_epochs=8, **QUIET),
 }
 # Rank by something that is not a rating.
-NO_STARS = {"PureSVD", "ImplicitALS", "EASE", "SLIM", "BPR"}
+NO_STARS = {"PureSVD", "ImplicitALS", "EASE", "SLIM", "LikesKNN", "BPR"}
 # Know no taste, so the checkerboard says nothing to them.
 NO_TASTE = {"GlobalMean", "BiasModel", "Popularity"}
 

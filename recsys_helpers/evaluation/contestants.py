@@ -29,6 +29,7 @@ from ..models import (
     ImplicitALS,
     ImputedSVD,
     ItemKNN,
+    LikesKNN,
     NuclearNormCompletion,
     Popularity,
     PureSVD,
@@ -42,7 +43,7 @@ from .tuning import Tuned
 SETTINGS = 8  # of each model, in each round
 ROUNDS = 2  # at most
 RANK = 32  # in the middle of every first grid
-RANKERS = ("PureSVD", "implicit ALS", "EASE", "SLIM", "BPR")  # whose scores are no ratings
+RANKERS = ("PureSVD", "implicit ALS", "EASE", "SLIM", "likes neighbors", "BPR")  # whose scores are no ratings
 MOST_ITEMS = 20_000  # for models with a matrix of items by items
 _SPAN = 4.5  # of the scale, half a star to five, on which the defaults were found
 
@@ -110,6 +111,7 @@ def contestants(ratings):
         ),
         "EASE": (EASE(), {"reg": around(300.0, 8, 2)}),
         "SLIM": (SLIM(), {"l1": around(1.0, 2, 3), "l2": around(100.0, 4, 2)}),
+        "likes neighbors": (LikesKNN(), {"similarity": ["cosine", "bm25"], "n_neighbors": around(100, 4, 2)}),
         "BPR": (BPR(**quiet), ranks | {"reg": around(0.02, 2, 4), "loss": ["bpr", "warp"]}),
     }
     few = ratings.n_items <= MOST_ITEMS

@@ -13,6 +13,7 @@ _HOME = {
     "ImplicitALS": "implicit",
     "ImputedSVD": "svd",
     "ItemKNN": "neighbors",
+    "LikesKNN": "item_weights",
     "NMF": "nmf",
     "NuclearNormCompletion": "completion",
     "Popularity": "baselines",

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ..checks import number, whole
+from ..checks import number, optional, whole
 from ..kernels.baselines import solve_biases
 from .base import Recommender
 from .training import outside
 
+SECONDS_A_DAY = 86_400
 NOT_ALIKE = "it knows no taste, so no two items are more alike than others"
 
 
@@ -218,32 +219,44 @@ class Popularity(Recommender):
     ----------
     damping : float
         Number of prior ratings :math:`\delta` in `predict`, not below 0.
+    half_life : float, optional
+        In days, above 0: a rating that is so much older than the last one of all counts half in the list, and
+        so on. None: all count 1, and times are not needed.
 
     Attributes
     ----------
-    counts_ : ndarray of int64, shape (n,)
-        Ratings per item.
+    counts_ : ndarray, shape (n,)
+        Ratings per item: whole numbers, or with `half_life` sums of their weights.
     mean_ : float
         Global mean.
     item_mean_ : ndarray of float64, shape (n,)
         Damped item means.
     """
 
-    _parameters = {"damping": number()}
+    _parameters = {"damping": number(), "half_life": optional(number(above=0))}
     _without = {"similar_items": NOT_ALIKE}
 
-    def __init__(self, damping=5.0):
+    def __init__(self, damping=5.0, *, half_life=None):
         self.damping = damping
+        self.half_life = half_life
 
     def _fit(self, ratings, validation):
         damping = self.damping
-        self.counts_ = ratings.item_counts
+        self.counts_ = ratings.item_counts if self.half_life is None else self._recent(ratings)
         self.mean_ = float(ratings.values.mean(dtype=np.float64))
         total = np.bincount(
             ratings.item_codes, ratings.values.astype(np.float64) - self.mean_, minlength=ratings.n_items
         )
-        weight = np.maximum(self.counts_ + damping, np.finfo(float).tiny)
+        weight = np.maximum(ratings.item_counts + damping, np.finfo(float).tiny)
         self.item_mean_ = self.mean_ + total / weight
+
+    def _recent(self, ratings):
+        if ratings.timestamps is None:
+            raise ValueError(
+                f"half_life: got {self.half_life!r} for ratings without times; expected None, or times"
+            )
+        age = (ratings.timestamps.max() - ratings.timestamps) / SECONDS_A_DAY
+        return np.bincount(ratings.item_codes, 0.5 ** (age / self.half_life), minlength=ratings.n_items)
 
     def _predict_codes(self, users, items):
         return np.where(items >= 0, self.item_mean_[items], self.mean_)
