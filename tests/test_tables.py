@@ -136,6 +136,13 @@ def test_what_pandas_writes_comes_back(rows, tmp_path_factory):
     assert back["item_id"].tolist() == table["item_id"].tolist()
 
 
+@pytest.mark.parametrize("largest", [2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_whole_numbers_of_64_bits_stay_numbers(largest, tmp_path):
+    rows = [(largest, 5, 4.0, 1), (largest - 1, 6, 3.0, 2), (7, 5, 2.0, 3)]
+    ids = load_ratings(written(tmp_path, text(rows))).user_ids
+    assert ids.tolist() == [7, largest - 1, largest] and ids.dtype.kind in "iu"
+
+
 def test_empty_lines_are_passed_over(tmp_path):
     same(load_ratings(written(tmp_path, text() + "\n")))
     same(load_ratings(written(tmp_path, text().replace("\nbob", "\n\nbob"))))

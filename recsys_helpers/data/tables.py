@@ -377,6 +377,9 @@ class _Text:
             is_id = plain(name) in {a for role in ("user", "item") for tier in ALIASES[role] for a in tier}
             is_id = is_id or name in (given.get("user"), given.get("item"))
             out[name] = pl.Int64 if whole else pl.Float64 if number and not is_id else pl.String
+            if is_id and not whole and all(re.fullmatch(r"0|[1-9]\d{0,19}", cell) for cell in cells):
+                largest = max(map(int, cells))
+                out[name] = pl.Int64 if largest < 2**63 else pl.UInt64 if largest < 2**64 else pl.String
             if out[name] == pl.Int64 and not is_id and plain(name) not in ("timestamp", "unixreviewtime"):
                 out[name] = pl.Float64  # a rating of 4.5 may come after any number of whole ones
         return out
@@ -416,7 +419,7 @@ class _Text:
         """Ids back as text where a column writes 0123: read as numbers, 0123 and 123 would be one."""
         import polars as pl
 
-        ids = [name for name, kind in types.items() if kind == pl.Int64]
+        ids = [name for name, kind in types.items() if kind in (pl.Int64, pl.UInt64)]
         if not ids or not self._may_have_zeros():
             return frame
         text = self._read({name: pl.String for name in ids})
