@@ -361,13 +361,13 @@ def chosen_als(train, family):
     from recsys_helpers.evaluation import grid_search
 
     settings = [
-        {"n_factors": 1024, "unobserved_weight": w, "reg": reg}
+        {"n_factors": min(1024, *train.shape), "unobserved_weight": w, "reg": reg}
         for w, reg in ((0.01, 0.003), (0.01, 0.001), (0.03, 0.001), (0.03, 0.003))
     ]
     model = family(threshold=None, solver="cg", n_sweeps=12, tol=0, verbose=False)
     inner = splits.random_holdout(train, 0.1, seed=0)
-    found = grid_search(model, settings, inner, target="ndcg", threshold=0.5)
-    return model.set_params(**found.best)
+    found = grid_search(model, settings, train, protocol=[inner], target="ndcg", k=20, threshold=0.5)
+    return model.set_params(**found.attrs["best"])
 
 
 # ---- running ---------------------------------------------------------------------------------
@@ -411,6 +411,7 @@ def run_part(part, rounds, path, save):
             runs.setdefault((name, shape, k), []).append(result)
             print(f"round {turn + 1} {part} {name} {shape} {k}: {json.dumps(result)}", flush=True)
             save(summary(runs, missing))
+    save(summary(runs, missing))
 
 
 def summary(runs, missing):
