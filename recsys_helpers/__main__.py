@@ -147,7 +147,7 @@ def _parser():
         help="recommend to somebody new with these ratings; may be given more than once",
     )  # fmt: skip
     command.add_argument("-n", type=int, default=10, help="length of the list (10)")
-    command.add_argument("--model", default="ALS", help="a name that compare shows (ALS)")
+    command.add_argument("--model", default="implicit ALS", help="a name that compare shows (implicit ALS)")
     command = add("page", page, "a page that recommends in its reader's browser, without a server", **file)
     command.add_argument("--out", default="page", help="the folder to write (page)")
     command.add_argument("--title", help="the heading")
