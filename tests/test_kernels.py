@@ -95,6 +95,16 @@ def test_nowhere_to_write_is_no_error_and_the_warning_names_the_remedy(small_pac
     assert words.count("RuntimeWarning") == 1 and "NUMBA_CACHE_DIR" in words
 
 
+def test_no_place_that_numba_knows_is_no_error(small_package):
+    kernel = small_package / "kernel.py"
+    kernel.write_text(
+        "import numba.core.caching as caching\n"
+        "caching.InTreeCacheLocator.from_function = classmethod(lambda *_: None)\n" + kernel.read_text()
+    )
+    value, _, folder, words = ask_kernel(small_package, more="kernel(1.5)")
+    assert (value, folder) == (20, "None") and "NUMBA_CACHE_DIR" in words
+
+
 def test_importing_without_a_cache_says_nothing(small_package):
     kernel = small_package / "kernel.py"
     kernel.write_text(NOWHERE + kernel.read_text())

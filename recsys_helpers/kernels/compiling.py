@@ -43,8 +43,17 @@ def njit(function=None, **options):
     compiled = numba.njit(function, **{"nogil": True, "fastmath": fastmath} | options)
     if not numba.config.DISABLE_JIT:
         # What cache=True does, with a folder of our own.
-        compiled._cache = _Forgetful() if folder() is None else _Cache(function)
+        compiled._cache = _cache_of(function)
     return compiled
+
+
+def _cache_of(function):
+    if folder() is None:
+        return _Forgetful()
+    try:
+        return _Cache(function)
+    except RuntimeError:  # Numba found no place for it
+        return _Forgetful()
 
 
 @cache
