@@ -19,6 +19,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const wide = "pre, .pst-scrollable-table-container, .cell_output .text_html, .math.display, mjx-container, .wide-picture";
   const reach = () => {
     for (const box of document.querySelectorAll(`.bd-article :is(${wide})`)) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    // A long output in a box of its own scrolls up and down.
+    for (const box of document.querySelectorAll(".bd-article .tag_output_scroll > .cell_output")) box.tabIndex = 0;
   };
   addEventListener("load", () => {
     widen();
