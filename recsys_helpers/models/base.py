@@ -384,6 +384,12 @@ class Recommender(BaseEstimator):
     def _similarities(self, item):
         raise NotImplementedError
 
+    def _prediction_of(self, item, user, newcomer):
+        """What is predicted for an item and a user, or a newcomer where the user is None."""
+        if user is None:
+            return self._newcomer_predictions(newcomer)[item]
+        return self._predict_codes(np.array([user], np.int32), np.array([item], np.int32))[0]
+
     def _block(self, users):
         """Scores of rows of users, of whom some may be unknown."""
         known = users >= 0

@@ -109,10 +109,7 @@ class FactorModel(Recommender):
 
     def _ridge_reasons(self, codes, values, item, target, weight, user, newcomer):
         """The table of `explain`; its baseline is what the contributions leave of the prediction."""
-        if user is not None:
-            prediction = self._predict_codes(np.array([user], np.int32), np.array([item], np.int32))[0]
-        else:
-            prediction = self._newcomer_predictions(newcomer)[item]
+        prediction = self._prediction_of(item, user, newcomer)
         parts = weight * target
         return self._reasons(codes, values, parts, prediction - parts.sum(), deviation=target, weight=weight)
 

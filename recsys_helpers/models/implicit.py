@@ -46,7 +46,7 @@ class ImplicitALS(LikedFactors):
 
     where :math:`c_u = wn + \sum_i v_{ui}` is all the weight of a row, and likewise for items. With
     :math:`\nu=1` the penalty grows with what is known of a row, as Rendle, Krichene, Zhang and Koren (2022)
-    recommend; with 0 it is the same for all.
+    try it; with 0 it is the same for all.
 
     Parameters
     ----------
@@ -222,10 +222,7 @@ class ImplicitALS(LikedFactors):
         system = (q.T * weights) @ q + np.diag(diagonal)
         closeness = q @ np.linalg.solve(system, self.item_factors_[item].astype(np.float64))
         parts = np.where(liked, (self.unobserved_weight_ + weights) * closeness, 0.0)
-        if user is not None:
-            score = self._predict_codes(np.array([user], np.int32), np.array([item], np.int32))[0]
-        else:
-            score = self._newcomer_scores(newcomer)[item]
+        score = self._prediction_of(item, user, newcomer)
         return self._reasons(codes, values, parts, score - parts.sum(), liked=liked, closeness=closeness)
 
 

@@ -95,10 +95,7 @@ class ItemWeights(LikesModel):
         weight[liked] = _dense(column).ravel()[codes[liked]]
         parts = np.zeros(len(codes))
         parts[liked] = weight[liked] * weigh(values[liked], self.weights)
-        if user is not None:
-            score = self._predict_codes(np.array([user], np.int32), np.array([item], np.int32))[0]
-        else:
-            score = self._newcomer_predictions(newcomer)[item]
+        score = self._prediction_of(item, user, newcomer)
         return self._reasons(codes, values, parts, score - parts.sum(), liked=liked, weight=weight)
 
     def _similarities(self, item):
