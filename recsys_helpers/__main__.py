@@ -114,6 +114,15 @@ def fetch(options):
     print(download(options.edition, folder=options.folder, checksum=options.checksum))
 
 
+def warm(options):
+    """Compile everything now, and keep it."""
+    from .evaluation.warming import warm
+    from .kernels.compiling import folder
+
+    warm(report=lambda name, seconds: print(f"{name:24} {seconds:6.1f} s", flush=True))
+    print(f"kept in {folder()}" if folder() else "no folder can be written: nothing is kept")
+
+
 # ---- arguments --------------------------------------------------------------------
 
 
@@ -155,6 +164,7 @@ def _parser():
     command.add_argument("edition", help="100k, 1m, 10m, 20m, 25m, 32m, latest or latest-small")
     command.add_argument("--folder", help="where to put it; RECSYS_DATA, or the book's cache, by default")
     command.add_argument("--checksum", help='"md5:..." or "sha256:..." for the editions that change')
+    add("warm", warm, "compile all models now, so that none takes half a minute at its first call")
     return parser
 
 

@@ -1,15 +1,20 @@
 """The command line on tables of one's own."""
 
+import importlib.util
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+from recsys_helpers import models
 from recsys_helpers.__main__ import main
 from recsys_helpers.data import Ratings
 from recsys_helpers.data.problems import problems
+from recsys_helpers.evaluation.warming import learners
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +139,31 @@ def test_odd_tables_are_told():
         assert words in found
     future = table.assign(rating=[1.0, 2, 3, 4, 5], timestamp=[4 * 10**9, 1, 2, 3, 4])
     assert "in the future" in " ".join(problems(Ratings.from_frame(future)))
+
+
+def compiled():
+    """How many versions of all kernels this process holds."""
+    kernels = (
+        thing for name, module in list(sys.modules.items()) if name.startswith("recsys_helpers.kernels")
+        for thing in vars(module).values() if isinstance(thing, Dispatcher)
+    )  # fmt: skip
+    return {str(kernel): len(kernel.signatures) for kernel in kernels}
+
+
+def test_after_warming_no_model_compiles_anything(capsys, medium):
+    assert main(["warm"]) == 0
+    shown = capsys.readouterr().out
+    assert "BiasedALS" in shown and "kernels-" in shown
+    before = compiled()
+    for name in learners():
+        model = getattr(models, name)()
+        if name == "GradientMF" and not importlib.util.find_spec("optax"):
+            continue
+        if "verbose" in model.get_params():
+            model.set_params(verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(medium)
+        model.predict(medium)
+        model.recommend(medium.user_ids[0])
+    assert compiled() == before

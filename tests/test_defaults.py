@@ -45,14 +45,6 @@ MODELS = {
     "NuclearNormCompletion": NuclearNormCompletion(tol=1e-3, **QUIET),
 }
 LEARNERS = [pytest.param(model, id=name) for name, model in MODELS.items()] + ADAM
-# Where the defaults fall short.
-NOT_YET = [
-    (table, MODELS[name])
-    for table, name in (
-        ("much noise", "BiasedALS-weighted"), ("much noise", "FunkSVD"), ("much noise", "SVDpp"),
-        ("no taste", "BiasedALS-weighted"), ("no taste", "FunkSVD"),
-    )
-]  # fmt: skip
 
 
 def rmse(model, held):
@@ -101,15 +93,14 @@ def table(request):
 @pytest.mark.parametrize("model", LEARNERS)
 def test_no_default_is_worse_than_tuned_biases(table, model):
     name, train, held, biases = table
-    if any(name == table and model is learner for table, learner in NOT_YET):
-        pytest.xfail("a penalty at each rating is chosen too small where noise hides the taste")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         error = rmse(clone(model).fit(train), held)
+    told = any(issubclass(one.category, WorseThanBiases) for one in said)
     # The biases were tuned on the held-out part itself: half a percent is what that is worth here.
-    assert error <= 1.005 * biases
+    assert error <= 1.005 * biases or (told and error <= 1.02 * biases)
     if name in ("little noise", "larger"):
-        assert error < 0.99 * biases
+        assert error < 0.99 * biases and not told
 
 
 @pytest.mark.parametrize("a, b", [(2.0, 0.0), (20.0, -7.0), (0.01, 5.0)])
@@ -185,6 +176,16 @@ def test_noise_norm_is_that_of_a_random_matrix():
 
 def test_the_unit_is_the_width_of_the_scale(toy):
     assert unit(toy) == 1.0 and unit(moved(toy, 20, 3)) == pytest.approx(20)
+
+
+def test_a_penalty_at_each_rating_that_loses_to_biases_is_told():
+    ratings = synthetic_ratings(100, 700, 5000, seed=5, rank=0, noise=0.9)
+    for model in (BiasedALS(8, weighted=True, **QUIET), FunkSVD(8, **QUIET), SVDpp(8, **QUIET)):
+        with pytest.warns(WorseThanBiases, match="where BiasModel has"):
+            model.fit(ratings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WorseThanBiases)
+        BiasedALS(8, **QUIET).fit(ratings)
 
 
 def test_no_factor_survives_where_there_is_nothing_to_learn():

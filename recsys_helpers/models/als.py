@@ -12,7 +12,7 @@ from ..checks import choice, either, flag, number, optional, seed, whole
 from ..data.items import genre_shares
 from ..kernels import spans
 from ..kernels.als import solve_rows
-from .automatic import settled, unit
+from .automatic import settled, unit, warn_if_behind
 from .documented import documented
 from .factors import FactorModel, _read_only, _squares
 from .training import Loop, outside
@@ -195,9 +195,11 @@ class BiasedALS(FactorModel):
 
     def _settle(self, ratings):
         """The penalties: as given, or found from the ratings."""
-        self.reg_, self.bias_reg_, *_ = settled(
+        penalty = settled(
             ratings, self.n_factors, self.reg, self.bias_reg, weighted=self.weighted, n_threads=self.n_threads
         )
+        warn_if_behind(self, penalty)
+        self.reg_, self.bias_reg_ = penalty.reg, penalty.bias_reg
         self.genre_reg_ = 10.0 * unit(ratings) if self.genre_reg == "auto" else float(self.genre_reg)
 
     def _start(self, ratings):

@@ -11,6 +11,9 @@ users and items differ in their numbers of ratings, the best multiple is another
 slice of the training ratings: alternating least squares goes along a rising path of penalties, each
 started from the solution for the last, and stops when the slice has become worse. Biases alone, the end of
 every such path, take part: where they are best, the penalty is so large that no factor survives it.
+
+A penalty that is counted once a rating shrinks every bias by the same share, however many ratings there are.
+Where much is noise, that loses to biases as `BiasModel` has them; the slices show it, and a warning tells.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ BIAS_PENALTIES = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0)
 HELD_OUT = 0.1
 MOST_HELD_OUT = 100_000
 # Of more ratings than this a sample of users takes part: the multiple is the same for all.
-MOST_RATINGS = 1_500_000
+MOST_RATINGS = 600_000
 FIRST_SWEEPS, MORE_SWEEPS = 4, 2
 MOST_FACTORS = 24
 # Below this many ratings several slices are held out, one after the other: one alone is mostly chance.
 FEW_RATINGS, FEW_SLICES = 50_000, 3
+# So many times the error of biases is worse than them, and not a matter of rounding.
+BEHIND = 1.002
 
 
 class WorseThanBiases(UserWarning):
@@ -55,12 +60,18 @@ class Penalty(NamedTuple):
         Whether factors predicted the slice better than biases alone.
     noise : float
         Standard deviation of what the biases leave, held out.
+    own : float
+        RMSE on the slices with these penalties; NaN where none was held out.
+    behind : bool
+        Whether that is above `noise` by more than chance: the model is worse than `BiasModel`.
     """
 
     reg: float
     bias_reg: float
     taste: bool
     noise: float
+    own: float = np.nan
+    behind: bool = False
 
 
 def unit(ratings):
@@ -124,27 +135,38 @@ def chosen_penalty(ratings, n_factors, *, weighted=False, bias_reg=None, n_threa
 
     Notes
     -----
-    About ten sweeps of `BiasedALS` over at most 1.5 million ratings, with at most 24 factors.
+    About ten sweeps of `BiasedALS` over at most 600,000 ratings, with at most 24 factors.
     """
     sample = _sample(ratings)
     n_slices = FEW_SLICES if len(sample) < FEW_RATINGS else 1
     slices = [_cut(sample, number) for number in range(n_slices)]
     if any(len(train) == 0 or len(held) == 0 for train, held in slices):
         return _nothing(ratings, 3.0 if bias_reg is None else float(bias_reg), weighted, unit(ratings))
-    biases = {d: _bias_errors(slices, d) for d in BIAS_PENALTIES}
-    best = min(biases, key=lambda d: np.mean(biases[d]))
-    noise = float(np.sqrt(np.mean(biases[best])))
-    if bias_reg is None:
-        bias_reg = best * _per_row(ratings, weighted)
+    best, biases = _best_biases(slices, BIAS_PENALTIES)
+    noise = float(np.sqrt(np.mean(biases)))
+    own = biases
+    if bias_reg is not None or weighted:
+        per_row = _per_row(ratings, weighted)
+        tried = [d * per_row for d in BIAS_PENALTIES] if bias_reg is None else [bias_reg]
+        bias_reg, own = _best_biases(slices, tried, weighted=weighted)
+    else:
+        bias_reg = best
+    nothing = _nothing(ratings, bias_reg, weighted, noise)._replace(
+        own=float(np.sqrt(np.mean(own))), behind=_more_than_chance(own - biases)
+    )
     if n_factors == 0 or noise == 0:
-        return _nothing(ratings, bias_reg, weighted, noise)
+        return nothing
     errors = _path(slices, min(n_factors, MOST_FACTORS), noise, weighted, bias_reg, n_threads)
     multiple = min(errors, key=lambda c: np.mean(errors[c]))
-    # The gain has to be more than what chance gives: paired, over all held-out ratings.
-    gain = np.array(biases[best]) - errors[multiple]
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return _nothing(ratings, bias_reg, weighted, noise)
-    return Penalty(multiple * noise_norm(ratings, noise, weighted=weighted), bias_reg, True, noise)
+    if not _more_than_chance(biases - errors[multiple]):
+        return nothing
+    reg = multiple * noise_norm(ratings, noise, weighted=weighted)
+    return Penalty(reg, bias_reg, True, noise, float(np.sqrt(np.mean(errors[multiple]))))
+
+
+def _more_than_chance(gain):
+    """Whether a paired difference over all held-out ratings lies above zero by its standard error."""
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 def _per_row(ratings, weighted):
@@ -178,11 +200,21 @@ def _cut(ratings, number):
     return ratings[~held], ratings[held]
 
 
-def _bias_errors(slices, penalty):
+def _best_biases(slices, penalties, *, weighted=False):
+    """(the best of the penalties, squared errors of every held-out rating with it), for biases alone."""
+    errors = {d: _bias_errors(slices, d, weighted) for d in penalties}
+    best = min(errors, key=lambda d: np.mean(errors[d]))
+    return best, errors[best]
+
+
+def _bias_errors(slices, penalty, weighted):
     """Squared error of every held-out rating with biases alone."""
     out = []
     for train, held in slices:
-        found = ratings_biases(train, penalty, penalty, mean=float(train.values.mean(dtype=np.float64)))
+        counts = (train.user_counts, train.item_counts) if weighted else (1.0, 1.0)
+        # A row that has no rating in this part keeps a penalty, so that its bias stays at zero.
+        own = [penalty * np.maximum(count, 1.0) for count in counts]
+        found = ratings_biases(train, *own, mean=float(train.values.mean(dtype=np.float64)))
         predicted = found.mean + found.user_bias[held.user_codes] + found.item_bias[held.item_codes]
         out.append((predicted - held.values) ** 2)
     return np.concatenate(out)
@@ -225,6 +257,18 @@ class _Walk:
             model._solve_users(self.train, nothing)
         self.sweeps = MORE_SWEEPS
         return (model._predict_codes(self.held.user_codes, self.held.item_codes) - self.held.values) ** 2
+
+
+def warn_if_behind(model, penalty):
+    """Warn where the slices that chose the penalties say that biases alone would do better."""
+    if penalty.behind and penalty.own > BEHIND * penalty.noise:
+        warnings.warn(
+            f"{type(model).__name__}: biases under its penalties have an RMSE of {penalty.own:.4f} on "
+            f"ratings held out of the training part, where BiasModel has {penalty.noise:.4f}, and factors do "
+            "not help; take BiasModel, or BiasedALS, whose penalties count once a user and once an item",
+            WorseThanBiases,
+            stacklevel=outside(),
+        )
 
 
 def warn_if_worse(model, ratings, validation):

@@ -23,7 +23,7 @@ from ..checks import (
     whole,
 )  # fmt: skip
 from ..kernels.factors import score_pairs
-from .automatic import MOST_FACTORS, settled
+from .automatic import MOST_FACTORS, settled, warn_if_behind
 from .conic import check_entries, check_weights, marginal_weights
 from .documented import documented
 from .factors import FactorModel, _read_only, _solve
@@ -378,10 +378,12 @@ class NuclearNormCompletion(FactorModel):
     def _settle(self, ratings):
         """The penalties: as given, or found from the ratings."""
         heavy = self.reg == "auto" and float(self.weighted) > 0.5
-        self.reg_, self.bias_reg_, *_ = settled(
+        penalty = settled(
             ratings, MOST_FACTORS, self.reg, "auto" if heavy else self.bias_reg, weighted=heavy,
             n_threads=self.n_threads,
         )  # fmt: skip
+        warn_if_behind(self, penalty)
+        self.reg_, self.bias_reg_ = penalty.reg, penalty.bias_reg
         if heavy:
             # The weights here are 1 for an ordinary row; those of ALS are numbers of ratings.
             ordinary = len(ratings) / np.sqrt(ratings.n_users * ratings.n_items)

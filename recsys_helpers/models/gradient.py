@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..checks import choice, either, flag, number, optional, seed, whole
-from .automatic import settled, unit
+from .automatic import settled, unit, warn_if_behind
 from .documented import documented
 from .factors import FactorModel
 from .training import DivergenceError, Loop, outside
@@ -225,9 +225,9 @@ class GradientMF(FactorModel):
 
     def _fit(self, ratings, validation, *, checkpoint=None):
         _import_jax()
-        self.reg_, self.bias_reg_, *_ = settled(
-            ratings, self.n_factors, self.reg, self.bias_reg, weighted=self.weighted
-        )
+        penalty = settled(ratings, self.n_factors, self.reg, self.bias_reg, weighted=self.weighted)
+        warn_if_behind(self, penalty)
+        self.reg_, self.bias_reg_ = penalty.reg, penalty.bias_reg
         self._unit = unit(ratings)
         rate, seed_of = self.learning_rate, self._seeds()
         for attempt in range(MAX_ATTEMPTS):

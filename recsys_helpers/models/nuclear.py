@@ -24,6 +24,7 @@ from ..kernels import spans
 from ..kernels.baselines import solve_biases
 from ..kernels.products import multiply_rows
 from ..kernels.vectors import in_whole_vectors, lanes
+from .factors import _read_only
 from .spectrum import Spectrum, orthonormal
 
 # Multiply-adds in one piece of work for a thread; fixed, so that sums do not depend on the threads.
@@ -110,12 +111,15 @@ class Problem:
         self.fixed_mean = 0.0 if bias_reg is None or mean is None else float(mean)
         m, n = matrix.shape
         nnz = matrix.nnz
-        self.indptr, self.indices = np.asarray(matrix.indptr, np.int32), np.asarray(matrix.indices, np.int32)
+        # Read-only in both orientations: the kernels are compiled once for the two.
+        self.indptr, self.indices = (
+            _read_only(np.asarray(x, np.int32)) for x in (matrix.indptr, matrix.indices)
+        )
         self.y = np.asarray(matrix.data, np.float64) - self.fixed_mean
         straight = np.arange(nnz, dtype=np.int32)
         turned = csr_array((straight, self.indices, self.indptr), shape=matrix.shape).tocsc()
         self.t_indptr, self.t_indices, self.turn = (
-            np.asarray(x, np.int32) for x in (turned.indptr, turned.indices, turned.data)
+            _read_only(np.asarray(x, np.int32)) for x in (turned.indptr, turned.indices, turned.data)
         )
         self.weighted = weights is not None
         self.p, self.q = (np.ones(m), np.ones(n)) if weights is None else weights

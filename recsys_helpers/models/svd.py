@@ -9,7 +9,7 @@ from ..checks import choice, either, flag, number, optional, seed, whole
 from ..kernels.svd import sgd_epoch, squared_error, svdpp_epoch
 from ..kernels.vectors import lanes, padded
 from ..linalg import SparsePlusLowRank, truncated_svd
-from .automatic import unit
+from .automatic import chosen_penalty, unit, warn_if_behind
 from .baselines import BiasModel
 from .documented import documented
 from .factors import FactorModel, _squares
@@ -250,7 +250,8 @@ class FunkSVD(FactorModel):
         Rank k; 0 fits biases only.
     reg, bias_reg : float or "auto"
         :math:`\lambda` and :math:`\lambda_b`, not below 0. "auto": 0.08 (`SVDpp`: 0.05) on a scale as wide
-        as half a star to five, in proportion on others; and 0.05, which has no unit.
+        as half a star to five, in proportion on others; and 0.05, which has no unit. Where a slice of the
+        training ratings shows no taste beyond biases, 1, which no factor survives, and up to 0.2.
     learning_rate : float
         s in the first epoch, above 0, for ratings on a scale as wide as half a star to five; ratings on
         another are brought to that width for the fit.
@@ -299,7 +300,7 @@ class FunkSVD(FactorModel):
     """
 
     # Found on the embedded data by cross-validation inside training.
-    _usual_reg = 0.08
+    _usual_reg, _usual_bias_reg, _most_bias_reg = 0.08, 0.05, 0.2
     _parameters = {
         "n_factors": whole(0),
         "reg": either("auto", number()),
@@ -385,8 +386,14 @@ class FunkSVD(FactorModel):
     def _settle(self, ratings):
         """The unit of the fit, and penalties: as given, or found from the ratings."""
         self._unit = unit(ratings)
-        self.reg_ = self._usual_reg * self._unit if self.reg == "auto" else float(self.reg)
-        self.bias_reg_ = 0.05 if self.bias_reg == "auto" else float(self.bias_reg)
+        reg, bias_reg = self._usual_reg * self._unit, self._usual_bias_reg
+        if self.reg == "auto" and self.n_factors:
+            penalty = chosen_penalty(ratings, self.n_factors, weighted=True)
+            warn_if_behind(self, penalty)
+            if not penalty.taste:
+                reg, bias_reg = self._unit, min(penalty.bias_reg, self._most_bias_reg)
+        self.reg_ = reg if self.reg == "auto" else float(self.reg)
+        self.bias_reg_ = bias_reg if self.bias_reg == "auto" else float(self.bias_reg)
 
     def _start(self, ratings, rng, start):
         """Padded factors and biases of users and of films, in the unit of the fit."""
