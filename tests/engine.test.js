@@ -120,6 +120,47 @@ test("scores and explanations add up", () => {
   close(engine.explain(toy, person, 1).parts[1].contribution, 2 / 12);
 });
 
+// Likes of one factor 1, 1, 1, -1, -1, weight 0.5: Q'Q = 5. Alien liked, from 4 on: (0.5 * 5 + 1 + 0.1 * (1 + 0.5 * 5)) p
+// = 1.5, so p = 1.5 / 3.85, and the whole score of Carrie comes from Alien.
+const likes = {
+  factors: 1, steps: [0.5], films: pack("int16", [2, 2, 2, -2, -2]), liked_by: pack("uint8", [4, 9, 0, 1, 2]),
+  threshold: 4, weight: 0.5, reg: 0.1, exponent: 1,
+};
+const liking = engine.decode(file({ likes }));
+
+test("likes, by hand", () => {
+  const me = engine.likeIn(liking, [[0, 5], [3, 1]]);
+  close(me.theta[0], 1.5 / 3.85);
+  assert.deepEqual(Array.from(engine.scores(liking, me), (s) => Math.sign(s)), [1, 1, 1, -1, -1]);
+  const { baseline, parts } = engine.explain(liking, me, 2);
+  assert.deepEqual([baseline, parts.length, parts[0].film, parts[0].value], [0, 1, 0, 5]);
+  close(parts[0].contribution, 1.5 / 3.85);
+});
+
+test("without a like the list is what most people like", () => {
+  const me = engine.likeIn(liking, [[3, 1]]);
+  assert.deepEqual(Array.from(engine.scores(liking, me)), [4, 9, 0, 1, 2]);
+  assert.deepEqual(engine.explain(liking, me, 1), { baseline: 0, parts: [] });
+});
+
+test("without a threshold every rating is a like", () => {
+  const all = engine.decode(file({ likes: { ...likes, threshold: null } }));
+  assert.equal(engine.likeIn(all, [[0, 5], [3, 0.5]]).films.length, 2);
+});
+
+test("damaged likes are refused", () => {
+  assert.throws(() => engine.decode(file({ likes: { ...likes, films: pack("int16", [2]) } })), /likes are incomplete/);
+  assert.throws(() => engine.decode(file({ likes: { ...likes, weight: null } })), /number in its likes/);
+  assert.equal(toy.likes, null);
+});
+
+test("the choice of a model is kept where there is one", () => {
+  const text = engine.keep(liking, new Map(), new Set([1]), "ratings");
+  assert.equal(engine.readKept(text, liking).by, "ratings");
+  assert.equal(engine.readKept(text, toy).by, null);
+  assert.equal(engine.readKept(text.replace('"ratings","r', '"x","r'), liking).by, null);
+});
+
 test("recommend: order, ties, filters", () => {
   const films = (options) => engine.recommend(toy, person, options).map(({ film }) => film);
   assert.deepEqual(films({}), [1, 0, 2, 4, 3]); // Alien and Carrie tie, the smaller code first
@@ -201,7 +242,7 @@ test("what is kept comes back", () => {
   const ratings = new Map([[3, { value: 1.5, time: 7 }], [0, { value: 5, time: 8 }]]);
   const text = engine.keep(toy, ratings, new Set([2]));
   const back = engine.readKept(text, toy);
-  assert.deepEqual(back, { ratings, hidden: new Set([2]), dropped: 0, unreadable: false });
+  assert.deepEqual(back, { ratings, hidden: new Set([2]), by: null, dropped: 0, unreadable: false });
   assert.deepEqual(engine.readKept(null, toy).ratings, new Map());
 });
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import make_ratings
 
-from recsys_helpers import BiasedALS, Ratings, export, load_movielens
+from recsys_helpers import BiasedALS, ImplicitALS, Ratings, export, load_movielens
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "recsys_helpers" / "serving" / "static" / "try_it"
@@ -23,6 +23,10 @@ MEASURE = "try-it: rating to recommendations"
 FIVE = {260: 5.0, 1196: 4.5, 2571: 4.0, 356: 1.5, 1721: 0.5}
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+
+
+def fit_quickly(ratings):
+    return BiasedALS(4, n_sweeps=4, verbose=False).fit(ratings)
 
 
 # ---- engine.js under node -----------------------------------------------------------
@@ -97,6 +101,40 @@ def test_engine_agrees_with_fold_in(medium, tmp_path, options):
         )
         near = twin.similar_items(question["film"], 5, min_ratings=3)
         np.testing.assert_allclose([s for _, s in answer["similar"]], near["score"], atol=1e-4)
+
+
+@needs_node
+@pytest.mark.parametrize("options", [{}, {"unobserved_weight": 0.1, "reg": 0.02, "reg_exponent": 0.5}])
+def test_engine_agrees_with_the_model_of_likes(medium, tmp_path, options):
+    model = fit_quickly(medium)
+    likes = ImplicitALS(5, **options, verbose=False).fit(medium)
+    export.export_model(model, tmp_path / "model.js", likes=likes, bits=32)
+    rng = np.random.default_rng(5)
+    asked = []
+    for size in (1, 3, 20, 60):
+        films = rng.choice(medium.item_ids, size, replace=False).tolist()
+        ratings = [[f, float(rng.integers(1, 11)) / 2] for f in films]
+        ratings[0][1] = 5.0
+        asked.append({"ratings": ratings, "film": int(rng.choice(medium.item_ids))})
+    asked.append({"ratings": [[films[0], 1.0]], "film": int(films[1])})
+    script = ASK.replace("engine.foldIn(", "engine.likeIn(").replace(", 5, 3)", ", 5, 3, model.likes)")
+    done = subprocess.run(
+        ["node", "-e", script, TOOL / "engine.js", tmp_path / "model.js"],
+        input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    *answers, nobody = json.loads(done.stdout)
+    for question, answer in zip(asked, answers, strict=False):
+        mine = dict(question["ratings"])
+        me = likes.fold_in(mine)
+        np.testing.assert_allclose(answer["scores"], me.predict(medium.item_ids), atol=1e-4)
+        told = me.explain(question["film"]).set_index("movieId")["contribution"]
+        parts = dict(answer["parts"])
+        assert set(parts) == {film for film, value in mine.items() if value >= likes.threshold_}
+        assert parts == {film: pytest.approx(told[film], abs=1e-4) for film in parts}
+        near = likes.similar_items(question["film"], 5, min_ratings=3)
+        np.testing.assert_allclose([s for _, s in answer["similar"]], near["score"], atol=1e-4)
+    np.testing.assert_allclose(nobody["scores"], likes.popularity_ * medium.n_users, atol=1e-6)
+    assert nobody["parts"] == []
 
 
 # ---- the page ---------------------------------------------------------------------------
@@ -503,6 +541,69 @@ def test_without_javascript_the_page_says_what_it_needs(visit, folder_page):
     assert "JavaScript is switched off" in page.locator("main").inner_text()
 
 
+# ---- ranked by likes ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """(likes, page) of a page with two models."""
+    ratings = load_movielens("latest-small")
+    model, likes = fit_quickly(ratings), ImplicitALS(8, verbose=False).fit(ratings)
+    return likes, export.write_page(model, tmp_path_factory.mktemp("both"), likes=likes)
+
+
+def expect_likes(likes, mine, page):
+    me = likes.fold_in(mine)
+    titles = dict(zip(likes.train_.titles(likes.train_.item_ids), likes.train_.item_ids, strict=True))
+    rows = listed(page)
+    assert len(rows) == 10
+    for title, score, shown, why in rows:
+        movie = int(titles[title])
+        assert score == pytest.approx(me.predict([movie])[0], abs=1e-4)
+        assert float(shown) == pytest.approx(score, abs=0.0051)
+        best = me.explain(movie).iloc[0]
+        name = f"{best['rating']:g} for {likes.train_.titles([best['movieId']])[0]}"
+        assert why.startswith(f"Your {name}") and f"(+{best['contribution']:.2f})" in why
+    assert [row[1] for row in rows] == sorted((row[1] for row in rows), reverse=True)
+
+
+@pytest.mark.browser
+def test_the_switch_ranks_by_the_other_model(visit, both):
+    likes, path = both
+    page = visit(path)
+    group = page.get_by_role("group", name="Rank by")
+    assert group.get_by_role("radio", name="Likes alone").is_checked()
+    for title, value in (("Star Wars", 5), ("Matrix", 4.5), ("Titanic", 1)):
+        rate(page, title, value)
+    page.get_by_label("Find a film").fill("")
+    page.wait_for_selector(".try-it-recommendations > li:nth-child(10)")
+    mine = {260: 5.0, 2571: 4.5, 1721: 1.0}
+    expect_likes(likes, mine, page)
+    first = listed(page)
+    group.get_by_role("radio", name="Likes alone").press("ArrowRight")
+    assert group.get_by_role("radio", name="Predicted ratings").is_checked()
+    expect(fit_quickly(likes.train_), mine, page)
+    reload(page)
+    assert page.get_by_role("radio", name="Predicted ratings").is_checked()
+    page.get_by_role("radio", name="Likes alone").check(force=True)
+    assert listed(page) == first
+    page.locator(".try-it-recommendations summary").first.click()
+    assert page.locator(".try-it-similar li").count() == 6
+
+
+@pytest.mark.browser
+def test_without_a_like_the_page_says_so_and_shows_what_most_like(visit, both):
+    likes, path = both
+    page = visit(path)
+    rate(page, "Titanic", 1)
+    page.wait_for_selector(".try-it-recommendations > li:nth-child(10)")
+    assert "None of your ratings is a like" in page.locator(".try-it-result").inner_text()
+    best = likes.train_.titles(likes.recommend(None, 10)["movieId"])
+    assert [row[0] for row in listed(page)] == list(best)
+    people = round(likes.popularity_.max() * likes.train_.n_users)
+    assert listed(page)[0][2:] == [f"{people}", f"{people} people like it."]
+
+
 # ---- in the book ------------------------------------------------------------------------------
 
 
@@ -519,6 +620,9 @@ def test_the_built_page_in_use(visit, axe, width, mode):
     reload(page)
     page.wait_for_selector(".try-it-recommendations > li:nth-child(10)")
     assert len(listed(page)) == 10
+    by_likes = listed(page)
+    page.get_by_role("radio", name="Predicted ratings").check(force=True)
+    assert len(listed(page)) == 10 and listed(page) != by_likes
     page.locator(".try-it-recommendations summary").first.click()
     page.get_by_label("Find a film").fill("termnator")
     assert page.locator(".try-it-choose li").first.inner_text().startswith("Terminator")

@@ -3,7 +3,8 @@
     python -m recsys_helpers.serving.export book/_static/try_it/model.js
 
 fits `page_model` to the embedded ratings and writes the file behind the book's page "Try it".
-`write_page` writes the same page for any other model and data.
+`write_page` writes the same page for any other model and data. A page ranks by predicted ratings, and, where
+it is given a second model, by likes alone; its reader switches between the two.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..data.items import NO_GENRE
 from ..data.movielens import load_movielens
 from ..files import atomic_write
 from ..models.als import BiasedALS
+from ..models.implicit import ImplicitALS
 from .ids import plain
 from .scale import step_of
 
@@ -40,8 +42,32 @@ MARK = "recsys_helpers.serving.export"  # in the first line of a page, so that t
 PAGE_SETTINGS = {"n_factors": 16, "reg": 10.0, "bias_reg": 3.0, "genres": True, "n_sweeps": 30, "tol": 0.0}
 
 
+# The list model beside it keeps its defaults but for the rank, which is what the file's size allows.
+LIKES_SETTINGS = {"n_factors": 32}
+
+# What a page with both models says of the second.
+ABOUT_LIKES = """<li><strong>Likes alone</strong>: the score says how well the {item} fits what you like, and is no
+rating. Each of your likes adds to it; what you disliked plays no part.</li>
+"""
+
+
+def likes_model(ratings):
+    """The model behind the page's lists from likes, fitted.
+
+    Parameters
+    ----------
+    ratings : Ratings
+
+    Returns
+    -------
+    ImplicitALS
+        With the parameters `LIKES_SETTINGS`.
+    """
+    return ImplicitALS(**LIKES_SETTINGS, verbose=False).fit(ratings)
+
+
 def page_model(ratings):
-    """The model behind the page, fitted.
+    """The model behind the page's predictions, fitted.
 
     Parameters
     ----------
@@ -115,7 +141,7 @@ def rounded(model, bits=16):
     return twin
 
 
-def export_model(model, path, *, bits=16):
+def export_model(model, path, *, likes=None, bits=16):
     """Write a fitted model as a classic script that sets ``window.TRY_IT_MODEL``.
 
     A script, because a page opened from a folder (``file://``) may load scripts but neither
@@ -130,6 +156,8 @@ def export_model(model, path, *, bits=16):
         Fitted, with at least one factor, on ratings of any scale with ids of any kind.
     path : str or Path
         Ends in .js. The file appears complete or not at all.
+    likes : ImplicitALS, optional
+        Fitted to the same ratings, with ``weights="binary"``: the page then ranks by likes, too.
     bits : int
         2 to 32, of which the file needs 16 or 32. At 16 the page's predictions are those of ``fold_in`` up
         to about a five-thousandth of the scale, at 32 up to the rounding of float32.
@@ -137,7 +165,8 @@ def export_model(model, path, *, bits=16):
     Returns
     -------
     int
-        Bytes written: at 16 bits about n (8 / 3 (k + 1) + 37) for n films with titles of usual length.
+        Bytes written: at 16 bits about n (8 / 3 (k + 1) + 37) for n films with titles of usual length, and
+        n (8 / 3 k + 3) for the factors of likes.
 
     Raises
     ------
@@ -145,6 +174,7 @@ def export_model(model, path, *, bits=16):
         If the model or the path is not as described.
     """
     _check_model(model)
+    _check_likes(likes, model)
     path = Path(path)
     if path.suffix != ".js":
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .js")
@@ -178,6 +208,8 @@ def export_model(model, path, *, bits=16):
         "genre_of": _pack(genre_of),
         "titles": titles,
     }
+    if likes is not None:
+        content["likes"] = _likes_side(likes, bits)
     # "<" is escaped so that the text stays harmless even when somebody pastes it into a page.
     body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     text = f"{VARIABLE} = {body.replace('<', chr(92) + 'u003c')};\n"
@@ -198,7 +230,9 @@ def read_model(path):
         ``factors``, shape (n, k), and ``bias``, shape (n,), as float64, ``item_ids`` (text, or whole
         numbers as float64 holds them), ``titles``, ``years`` (0: unknown), ``genres`` (a list of names
         for each film), ``counts``, ``mean``, ``reg``, ``bias_reg``, ``weighted``, ``scale``, ``step``,
-        ``noun``, ``columns`` and ``reader``.
+        ``noun``, ``columns`` and ``reader``; and ``likes``, None or a dict: ``factors``, shape (n, k),
+        ``liked_by`` (how many people like each item), ``threshold`` (None: every pair is a like),
+        ``weight``, ``reg`` and ``exponent``.
 
     Raises
     ------
@@ -229,10 +263,16 @@ def read_model(path):
             "counts": _unpack(content["counts"]).astype(np.int64),
         }
         lengths = {name: len(values) for name, values in out.items()}
+        if (likes := content.get("likes")) is not None:
+            factors = _unpack(likes["films"]).reshape(-1, likes["factors"]) * np.array(likes["steps"])
+            likes = {name: likes[name] for name in ("threshold", "weight", "reg", "exponent")} | {
+                "factors": factors, "liked_by": _unpack(content["likes"]["liked_by"]).astype(np.int64)
+            }  # fmt: skip
+            lengths |= {f"likes.{name}": len(likes[name]) for name in ("factors", "liked_by")}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"its columns have different lengths: {lengths}")
         plain = ("mean", "reg", "bias_reg", "weighted", "scale", "step", "noun", "columns", "reader")
-        return out | {name: content[name] for name in plain}
+        return out | {name: content[name] for name in plain} | {"likes": likes}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path}: not a file of export_model, or a damaged one ({type(error).__name__}: {error}); "
@@ -240,7 +280,7 @@ def read_model(path):
         ) from error
 
 
-def write_page(model, folder, *, title="Try it"):
+def write_page(model, folder, *, likes=None, title="Try it"):
     """Write a page that recommends in its reader's browser, from a model of your own.
 
     The page searches, rates, recommends and explains, as the book's page "Try it" does. It opens from the
@@ -254,6 +294,9 @@ def write_page(model, folder, *, title="Try it"):
     folder : str or Path
         Made if it does not exist. A page that stands there already is replaced, its readers' ratings
         stay.
+    likes : ImplicitALS, optional
+        A second model, for lists from likes alone; see `export_model`. The page then begins with these
+        lists, and has a switch.
     title : str
         The heading.
 
@@ -275,6 +318,7 @@ def write_page(model, folder, *, title="Try it"):
     page predicts is what ``model.fold_in`` predicts, to a thousandth.
     """
     _check_model(model)
+    _check_likes(likes, model)
     if not isinstance(title, str) or not title.strip():
         raise ValueError(f"title: got {title!r}; expected some text")
     folder = Path(folder)
@@ -283,15 +327,16 @@ def write_page(model, folder, *, title="Try it"):
         raise FileExistsError(f"folder: got {folder}, a file; expected a folder, or a name that is free")
     if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:300]:
         raise FileExistsError(f"folder: got {folder}, where another page stands; expected another folder")
-    export_model(model, folder / "model.js", bits=32)
+    export_model(model, folder / "model.js", likes=likes, bits=32)
     train = model.train_
     item, items = _nouns(train)
     for source in [*STATIC.iterdir(), TEMPLATE / "page.css"]:
         _write(folder / source.name, source.read_text(encoding="utf-8"))
     facts = {"item": item, "items": items, "name": train.name, "n_ratings": f"{len(train):,}",
-             "n_items": f"{train.n_items:,}", "model": repr(model), "title": title, "mark": MARK}  # fmt: skip
+             "n_items": f"{train.n_items:,}", "model": ", ".join(map(repr, filter(None, (model, likes)))), "title": title, "mark": MARK}  # fmt: skip
     text = Template((TEMPLATE / "index.html").read_text(encoding="utf-8"))
-    _write(page, text.substitute({name: html.escape(fact) for name, fact in facts.items()}))
+    facts = {name: html.escape(fact) for name, fact in facts.items()}
+    _write(page, text.substitute(facts, about_likes="" if likes is None else ABOUT_LIKES.format(**facts)))
     return page
 
 
@@ -307,6 +352,38 @@ def _check_model(model):
     model.score_items()  # raises unless the model is fitted
     if model.n_factors == 0:
         raise ValueError("n_factors: got 0; expected at least 1, as the page ranks films by their factors")
+
+
+def _check_likes(likes, model):
+    if likes is None:
+        return
+    if not isinstance(likes, ImplicitALS) or likes.weights != "binary":
+        raise TypeError(
+            f"likes: got {likes!r}; expected a fitted ImplicitALS with weights=\"binary\", in which every like "
+            "counts the same"
+        )
+    likes.score_items()  # raises unless the model is fitted
+    if not np.array_equal(likes.train_.item_ids, model.train_.item_ids):
+        raise ValueError(
+            f"likes: got a model of {likes.train_.n_items} items, other than the {model.train_.n_items} of the "
+            "first model; expected both fitted to the same ratings"
+        )
+
+
+def _likes_side(likes, bits):
+    """What the page needs to fold a person's likes in."""
+    codes, steps = quantize(likes.item_factors_, bits)
+    threshold = float(likes.threshold_)
+    return {
+        "factors": likes.n_factors,
+        "threshold": threshold if np.isfinite(threshold) else None,
+        "weight": float(likes.unobserved_weight_),
+        "reg": float(likes.reg_),
+        "exponent": float(likes.reg_exponent),
+        "steps": steps.tolist(),
+        "films": _packed(codes.ravel()),
+        "liked_by": _pack(np.rint(likes.popularity_ * likes.train_.n_users).astype(np.int64)),
+    }
 
 
 def _film_side(model):
@@ -410,12 +487,13 @@ def _write(path, text):
 
 
 def main(arguments=None):
-    """Fit `page_model` to the embedded ratings and write it; see the top of the module."""
+    """Fit `page_model` and `likes_model` to the embedded ratings and write them; see the top of the module."""
     parser = argparse.ArgumentParser(prog="python -m recsys_helpers.serving.export", description=main.__doc__)
     parser.add_argument("path", type=Path, help="the file to write, which ends in .js")
     options = parser.parse_args(arguments)
     ratings = load_movielens("latest-small")
-    print(f"{options.path}: {export_model(page_model(ratings), options.path):,} bytes")
+    size = export_model(page_model(ratings), options.path, likes=likes_model(ratings))
+    print(f"{options.path}: {size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,26 @@
     return scale.step === null || Math.abs(steps - Math.round(steps)) < 1e-3;
   }
 
+  // The second model, of likes: factors, and Q'Q, which every person's equations begin with.
+  function decodeLikes(file, n) {
+    if (!file) return null;
+    const k = file.factors;
+    const x = unpack(file.films, "likes.films");
+    const likedBy = unpack(file.liked_by, "likes.liked_by");
+    if (x.length !== n * k || file.steps.length !== k || likedBy.length !== n) throw new Error("its likes are incomplete");
+    const numbers = [file.weight, file.reg, file.exponent, ...file.steps];
+    if (!numbers.every(Number.isFinite)) throw new Error("a number in its likes is missing");
+    for (let i = 0; i < x.length; i++) x[i] *= file.steps[i % k];
+    const gram = new Float64Array(k * k);
+    for (let at = 0; at < x.length; at += k) {
+      for (let i = 0; i < k; i++) {
+        for (let j = 0; j <= i; j++) gram[i * k + j] += x[at + i] * x[at + j];
+      }
+    }
+    const threshold = typeof file.threshold === "number" ? file.threshold : -Infinity;
+    return { k, width: k, x, likedBy, gram, threshold, weight: file.weight, reg: file.reg, exponent: file.exponent };
+  }
+
   // What export.py wrote, as arrays. x holds, film after film, the k factors and the bias.
   function decode(file) {
     if (!file || file.format !== FORMAT) throw new Error("it is not a model of this page");
@@ -98,6 +118,7 @@
       codeOf: new Map(ids.map((id, i) => [id, i])), noun: file.noun, columns: file.columns, reader: file.reader,
       mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: file.weighted,
       scale: ratingScale(file.scale[0], file.scale[1], file.step),
+      likes: decodeLikes(file.likes, n),
     };
   }
 
@@ -159,7 +180,55 @@
     return { films, values, target, triangle: a, theta: solve(a, d, right) };
   }
 
+  // A person of likes alone, ImplicitALS.fold_in: (w Q'Q + sum of q q' over the likes + penalty) p = (1 + w) sum of q.
+  // Without a like there is nothing to solve, and the list is what most people like.
+  function likeIn(model, ratings) {
+    const { x, k, gram, threshold, weight, reg, exponent } = model.likes;
+    const liked = ratings.filter(([, value]) => value >= threshold);
+    const films = Int32Array.from(liked, ([film]) => film);
+    const values = Float64Array.from(liked, ([, value]) => value);
+    const person = { likes: true, films, values, theta: null };
+    if (!liked.length) return person;
+    const a = gram.map((value) => weight * value);
+    const right = new Float64Array(k);
+    for (const film of films) {
+      for (let i = 0; i < k; i++) {
+        right[i] += (1 + weight) * x[film * k + i];
+        for (let j = 0; j <= i; j++) a[i * k + j] += x[film * k + i] * x[film * k + j];
+      }
+    }
+    const penalty = reg * (films.length + weight * model.n) ** exponent;
+    for (let i = 0; i < k; i++) a[i * k + i] += penalty;
+    cholesky(a, k);
+    return { ...person, triangle: a, theta: solve(a, k, right) };
+  }
+
+  function likeScores(model, person) {
+    const { x, k, likedBy } = model.likes;
+    if (!person.theta) return likedBy.slice();
+    const out = new Float64Array(model.n);
+    for (let film = 0, at = 0; film < model.n; film++, at += k) {
+      for (let i = 0; i < k; i++) out[film] += x[at + i] * person.theta[i];
+    }
+    return out;
+  }
+
+  // How much each like speaks for a film, the most first; they sum to its score.
+  function likeReasons(model, person, film) {
+    const { x, k, weight } = model.likes;
+    if (!person.theta) return { baseline: 0, parts: [] };
+    const turned = solve(person.triangle, k, x.slice(film * k, film * k + k));
+    const parts = Array.from(person.films, (other, at) => {
+      let closeness = 0;
+      for (let i = 0; i < k; i++) closeness += x[other * k + i] * turned[i];
+      return { film: other, value: person.values[at], contribution: (1 + weight) * closeness };
+    });
+    parts.sort((a, b) => b.contribution - a.contribution || a.film - b.film);
+    return { baseline: 0, parts };
+  }
+
   function scores(model, person) {
+    if (person.likes) return likeScores(model, person);
     const { x, width: d, k, n } = model;
     const out = new Float64Array(n);
     for (let film = 0, at = 0; film < n; film++, at += d) {
@@ -197,6 +266,7 @@
 
   // What each own rating contributed to one prediction, the largest first; with the baseline they sum to it.
   function explain(model, person, film) {
+    if (person.likes) return likeReasons(model, person, film);
     const { x, width: d, k } = model;
     const own = x.slice(film * d, film * d + d);
     own[k] = 1;
@@ -210,9 +280,8 @@
     return { baseline: model.mean + x[film * d + k], parts };
   }
 
-  // Films whose factors point in the most similar direction, as BiasedALS.similar_items.
-  function similar(model, film, n = 6, minRatings = 20) {
-    const { x, width: d, k } = model;
+  // Films whose factors point in the most similar direction, as similar_items of the model, or of the one of likes.
+  function similar(model, film, n = 6, minRatings = 20, { x, width: d, k } = model) {
     const score = new Float64Array(model.n);
     let own = 0;
     for (let i = 0; i < k; i++) own += x[film * d + i] ** 2;
@@ -376,7 +445,7 @@
 
   // Read what `keep` wrote, and trust none of it: entries that make no sense are counted and left out.
   function readKept(text, model) {
-    const out = { ratings: new Map(), hidden: new Set(), dropped: 0, unreadable: false };
+    const out = { ratings: new Map(), hidden: new Set(), by: null, dropped: 0, unreadable: false };
     if (text === null || text === undefined) return out;
     let stored;
     try {
@@ -386,6 +455,7 @@
     }
     const sound = stored && stored.version === 1 && Array.isArray(stored.ratings) && Array.isArray(stored.hidden);
     if (!sound) return { ...out, unreadable: true };
+    if (model.likes && (stored.by === "likes" || stored.by === "ratings")) out.by = stored.by;
     for (const entry of stored.ratings.slice(0, MOST_KEPT)) {
       const [movie, value, time] = Array.isArray(entry) ? entry : [];
       const film = model.codeOf.get(movie);
@@ -404,9 +474,11 @@
     return out;
   }
 
-  function keep(model, ratings, hidden) {
+  // by: which model ranks, "likes" or "ratings"; undefined where there is one only.
+  function keep(model, ratings, hidden, by) {
     return JSON.stringify({
       version: 1,
+      by,
       ratings: Array.from(ratings, ([film, { value, time }]) => [model.ids[film], value, time]),
       hidden: Array.from(hidden, (film) => model.ids[film]),
     });
@@ -421,7 +493,7 @@
   }
 
   return {
-    decode, cholesky, solve, foldIn, scores, recommend, explain, similar, searcher, words, prefixDistance,
+    decode, cholesky, solve, foldIn, likeIn, scores, recommend, explain, similar, searcher, words, prefixDistance,
     readKept, keep, toCsv, ratingScale, isRating,
   };
 });

@@ -78,10 +78,12 @@
   let firstSuggestion = 0;
   let pinned = null; // a recommended film in whose row somebody rates: it stays until the focus leaves
   let storageWorks = true;
+  let byLikes = Boolean(model.likes); // which model ranks: lists are what the one of likes is good at
 
   function load(text) {
     const kept = engine.readKept(text, model);
     ({ ratings, hidden } = kept);
+    if (kept.by) byLikes = kept.by === "likes";
     if (kept.unreadable) {
       tell("What this browser had stored for this page could not be read. It was dropped, and you start afresh.");
     } else if (kept.dropped) {
@@ -91,9 +93,11 @@
     return kept.unreadable || kept.dropped > 0;
   }
 
+  const by = () => (model.likes ? (byLikes ? "likes" : "ratings") : undefined);
+
   function save() {
     try {
-      if (ratings.size || hidden.size) localStorage.setItem(STORE, engine.keep(model, ratings, hidden));
+      if (ratings.size || hidden.size) localStorage.setItem(STORE, engine.keep(model, ratings, hidden, by()));
       else localStorage.removeItem(STORE);
     } catch {
       if (storageWorks) tell("This browser does not let the page store ratings. They last until you close it.");
@@ -123,8 +127,21 @@
     return names || (model.genreNames.length ? "no genre listed" : "");
   }
 
+  // Why a film is there, in terms of the likes that speak for it.
+  function likeReason(person, film) {
+    const people = model.likes.likedBy[film];
+    if (!person.theta) return `${people} ${people === 1 ? "person likes" : "people like"} it.`;
+    const { parts } = engine.explain(model, person, film);
+    const name = (part) => `your ${ownWords(part.value, model.titles[part.film])} (+${part.contribution.toFixed(2)})`;
+    const telling = parts.filter((part) => part.contribution >= 0.005).slice(0, 3).map(name);
+    if (!telling.length) return "No like of yours speaks for it much.";
+    const text = `${list(telling)} ${telling.length > 1 ? "speak" : "speaks"} for it.`;
+    return text[0].toUpperCase() + text.slice(1);
+  }
+
   // Why a film is there, in terms of the ratings that moved it most.
   function reason(person, film) {
+    if (person.likes) return likeReason(person, film);
     const { baseline, parts } = engine.explain(model, person, film);
     const telling = parts.filter((part) => Math.abs(part.contribution) >= LEAST);
     const name = (part) => `your ${ownWords(part.value, model.titles[part.film])} (${signed(part.contribution)})`;
@@ -143,7 +160,7 @@
     const details = h("details", {
       ontoggle: () => {
         if (!details.open || place.firstChild) return;
-        const found = engine.similar(model, film, FEW, 2 * ENOUGH);
+        const found = engine.similar(model, film, FEW, 2 * ENOUGH, byLikes ? model.likes : model);
         if (!found.length) place.append(h("li", null, `Too little is known of this ${noun} to say.`));
         for (const { film: other } of found) place.append(h("li", null, heading(other), control(other)));
       },
@@ -181,6 +198,12 @@
     id: "try-it-dial", type: "range", min: 0, max: SKIPS.length - 1, step: 1, value: 0,
     oninput: () => { shown = STEP; showDial(); update(); },
   });
+  const switches = [["likes", "Likes alone"], ["ratings", "Predicted ratings"]].map(([value, text]) =>
+    h("label", null,
+      h("input", { type: "radio", name: "try-it-by", value, onchange: () => rankBy(value) }), h("span", null, text)));
+  const switchField = h("fieldset", { class: "try-it-buttons try-it-switch", hidden: !model.likes },
+    h("legend", null, "Rank by"), ...switches);
+  const switchNote = h("p", { class: "try-it-note", hidden: !model.likes });
   const genreField = h("span", { class: "try-it-field", hidden: !model.genreNames.length },
     h("label", { for: "try-it-genre" }, "Genre"), genre);
   const dialText = h("span", { class: "try-it-note", "aria-hidden": "true" });
@@ -212,7 +235,7 @@
       h("h2", null, `Rate a few ${nouns}`),
       h("label", { for: "try-it-query" }, `Find ${aNoun}`), query, candidatesNote, candidates, others),
     h("section", { class: "try-it-result" },
-      forYou,
+      forYou, switchField, switchNote,
       h("div", { class: "try-it-filters" },
         genreField,
         h("span", { class: "try-it-field", hidden: SKIPS.length < 2 },
@@ -253,6 +276,7 @@
 
   function recommendationRow(film) {
     const score = h("data", { class: "try-it-score" });
+    const what = h("span");
     const why = h("p", { class: "try-it-why" });
     const element = h("li", {
       "data-film": film,
@@ -264,19 +288,20 @@
         }
       },
     },
-    h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, "predicted ", score)),
+    h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, what, " ", score)),
     why,
     h("div", { class: "try-it-line" },
       h("span", { class: "try-it-seen" }, "Seen it? ", control(film)),
       button("Not interested", `in ${model.titles[film]}`, () => hide(film))),
     similarFilms(film));
-    return { element, score, why };
+    return { element, score, what, why };
   }
 
   // The reader folded in, or nobody; null where the model cannot tell, as without penalties after one rating.
   function reader() {
+    const mine = Array.from(ratings, ([film, { value }]) => [film, value]);
     try {
-      return engine.foldIn(model, Array.from(ratings, ([film, { value }]) => [film, value]));
+      return byLikes ? engine.likeIn(model, mine) : engine.foldIn(model, mine);
     } catch {
       return null;
     }
@@ -298,7 +323,10 @@
     const places = shown - (pinned !== null && !ratings.has(pinned) ? 1 : 0);
     more.hidden = found.length <= places;
     const films = found.slice(0, places);
-    const someone = person || nobody;
+    const someone = person || (byLikes ? engine.likeIn(model, []) : nobody);
+    const unliked = byLikes && ratings.size && !someone.theta;
+    // The scores of likes are no ratings: shares of one, or, as long as there is no like, numbers of people.
+    const digits = unliked ? 0 : byLikes ? 2 : model.scale.digits;
     if (pinned !== null && rows.has(pinned)) {
       const at = Array.from(rows.keys()).indexOf(pinned);
       films.splice(at, 0, { film: pinned, score: engine.scores(model, someone)[pinned] });
@@ -307,7 +335,8 @@
     for (const { film, score } of films) {
       const row = rows.get(film) || recommendationRow(film);
       row.score.value = score.toFixed(6);
-      row.score.textContent = number(score);
+      row.score.textContent = score.toFixed(digits).replace("-", "\u2212");
+      row.what.textContent = byLikes ? (unliked ? "liked by" : "score") : "predicted";
       row.why.textContent = film === pinned && ratings.has(film)
         ? "Now among your ratings; it leaves this list when you go on."
         : reason(someone, film);
@@ -326,10 +355,39 @@
     rows = next;
     recommendationsNote.textContent = !ratings.size
       ? `Rate ${aNoun}, and your list appears here at once.`
+      : unliked ? `None of your ratings is a like: these are what most people like. A like is ${likeWords()}.`
       : silent ? "With so few ratings this model cannot tell one taste from another. Rate a few more."
       : films.length ? "" : `No ${noun} passes these filters. Allow more.`;
     if (ratings.size) {
       announce(films.length ? `Recommendations updated. The first: ${model.titles[films[0].film]}.` : recommendationsNote.textContent);
+    }
+  }
+
+  function likeWords() {
+    const { low, high, kind } = model.scale;
+    const least = model.likes.threshold;
+    if (!(least > low)) return "any rating";
+    if (kind === "thumbs") return "a thumb up";
+    return least >= high ? `a rating of ${high}` : `a rating of ${least} or more`;
+  }
+
+  function rankBy(value) {
+    byLikes = value === "likes";
+    shown = STEP;
+    pinned = null;
+    showSwitch();
+    rows = new Map();
+    recommendations.replaceChildren();
+    update();
+    save();
+  }
+
+  function showSwitch() {
+    for (const label of switches) label.firstChild.checked = label.firstChild.value === by();
+    if (model.likes) {
+      switchNote.textContent = byLikes
+        ? `What people with your likes like as well. A like is ${likeWords()}; what you disliked plays no part.`
+        : `What you would rate highest, were you to rate it; dislikes count as likes do.`;
     }
   }
 
@@ -432,6 +490,7 @@
     rows = new Map();
     recommendations.replaceChildren();
     showDial();
+    showSwitch();
     showCandidates();
     showOwn(true);
     showHidden();
