@@ -597,7 +597,8 @@ def test_without_a_like_the_page_says_so_and_shows_what_most_like(visit, both):
     page = visit(path)
     rate(page, "Titanic", 1)
     page.wait_for_selector(".try-it-recommendations > li:nth-child(10)")
-    assert "None of your ratings is a like" in page.locator(".try-it-result").inner_text()
+    told = page.locator(".try-it-result").inner_text()
+    assert "None of your ratings is a like" in told and "A like is a rating of 4 or more" in told
     best = likes.train_.titles(likes.recommend(None, 10)["movieId"])
     assert [row[0] for row in listed(page)] == list(best)
     people = round(likes.popularity_.max() * likes.train_.n_users)

@@ -46,8 +46,8 @@ PAGE_SETTINGS = {"n_factors": 16, "reg": 10.0, "bias_reg": 3.0, "genres": True, 
 LIKES_SETTINGS = {"n_factors": 32}
 
 # What a page with both models says of the second.
-ABOUT_LIKES = """<li><strong>Likes alone</strong>: the score says how well the {item} fits what you like, and is no
-rating. Each of your likes adds to it; what you disliked plays no part.</li>
+ABOUT_LIKES = """<li><strong>Likes alone</strong>: the score says how well the {item} fits what you like, and
+is no rating. Each of your likes adds to it; what you disliked plays no part.</li>
 """
 
 
@@ -333,7 +333,8 @@ def write_page(model, folder, *, likes=None, title="Try it"):
     for source in [*STATIC.iterdir(), TEMPLATE / "page.css"]:
         _write(folder / source.name, source.read_text(encoding="utf-8"))
     facts = {"item": item, "items": items, "name": train.name, "n_ratings": f"{len(train):,}",
-             "n_items": f"{train.n_items:,}", "model": ", ".join(map(repr, filter(None, (model, likes)))), "title": title, "mark": MARK}  # fmt: skip
+             "n_items": f"{train.n_items:,}", "title": title, "mark": MARK,
+             "model": repr(model) if likes is None else f"{model!r}, {likes!r}"}  # fmt: skip
     text = Template((TEMPLATE / "index.html").read_text(encoding="utf-8"))
     facts = {name: html.escape(fact) for name, fact in facts.items()}
     _write(page, text.substitute(facts, about_likes="" if likes is None else ABOUT_LIKES.format(**facts)))
@@ -359,14 +360,14 @@ def _check_likes(likes, model):
         return
     if not isinstance(likes, ImplicitALS) or likes.weights != "binary":
         raise TypeError(
-            f"likes: got {likes!r}; expected a fitted ImplicitALS with weights=\"binary\", in which every like "
-            "counts the same"
+            f'likes: got {likes!r}; expected a fitted ImplicitALS with weights="binary", in which every '
+            "like counts the same"
         )
     likes.score_items()  # raises unless the model is fitted
     if not np.array_equal(likes.train_.item_ids, model.train_.item_ids):
         raise ValueError(
-            f"likes: got a model of {likes.train_.n_items} items, other than the {model.train_.n_items} of the "
-            "first model; expected both fitted to the same ratings"
+            f"likes: got a model of {likes.train_.n_items} items, other than the {model.train_.n_items} of "
+            "the first model; expected both fitted to the same ratings"
         )
 
 
@@ -487,7 +488,7 @@ def _write(path, text):
 
 
 def main(arguments=None):
-    """Fit `page_model` and `likes_model` to the embedded ratings and write them; see the top of the module."""
+    """Fit `page_model` and `likes_model` to the embedded ratings and write them."""
     parser = argparse.ArgumentParser(prog="python -m recsys_helpers.serving.export", description=main.__doc__)
     parser.add_argument("path", type=Path, help="the file to write, which ends in .js")
     options = parser.parse_args(arguments)

@@ -364,9 +364,10 @@
   }
 
   function likeWords() {
-    const { low, high, kind } = model.scale;
-    const least = model.likes.threshold;
-    if (!(least > low)) return "any rating";
+    const { low, high, kind, step, decimals } = model.scale;
+    if (!(model.likes.threshold > low)) return "any rating";
+    const steps = step && Math.ceil((model.likes.threshold - low) / step - 1e-6);
+    const least = Number((step ? low + steps * step : model.likes.threshold).toFixed(decimals));
     if (kind === "thumbs") return "a thumb up";
     return least >= high ? `a rating of ${high}` : `a rating of ${least} or more`;
   }
