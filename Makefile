@@ -11,7 +11,7 @@ help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
-	@echo "make leaderboard [DATA=100k or a file]  every model on the same splits; about half an hour as it is"
+	@echo "make leaderboard [DATA=100k, 20m-strong or a file]  every model on the same splits; about half an hour"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make app    rate films and get recommendations in the browser"
 	@echo "make api    the same model as an HTTP service"
@@ -83,10 +83,10 @@ bench: book .venv-bench/.installed
 # ---- the leaderboard ---------------------------------------------------------
 
 # The tables of chapter 6. 100k and 1m are downloaded at the first use; DATA may also be a file or folder of
-# your own. An interrupted run continues.
+# your own. An interrupted run continues. With "-strong" after it, lists for people whom no model has seen.
 DATA ?= latest-small
 leaderboard: $(VENV)/.installed
-	$(BIN)/python benchmarks/leaderboard.py --data "$(DATA)"
+	$(BIN)/python benchmarks/$(if $(filter %-strong,$(DATA)),strong,leaderboard).py --data "$(DATA:-strong=)"
 
 # ---- housekeeping -----------------------------------------------------------
 

@@ -4,6 +4,7 @@
     make leaderboard DATA=100k             # after a download: the official folds u1 … u5, and five at random
     make leaderboard DATA=1m               # 90/10, and five random folds: ten times the data, a night's work
     make leaderboard DATA=path/to/file.csv # your own table, or a folder with an unpacked MovieLens set
+    make leaderboard DATA=20m-strong       # lists for people unseen, in Liang's split: benchmarks/strong.py
 
 or python benchmarks/leaderboard.py --data latest-small; add --models "biases;ALS" for some of them only.
 

@@ -370,3 +370,69 @@ def test_whatever_enters_takes_part(leaderboard, medium, tmp_path, monkeypatch):
     leaderboard.main([*words, "--out", str(tmp_path / "out.json")])
     kept = json.loads((tmp_path / "out.json").read_text())
     assert {row["table"] for row in kept["rows"] if row["model"] == "newcomer"} == {"stars", "lists"}
+
+
+# ---- people unseen --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strong():
+    spec = importlib.util.spec_from_file_location("strong", ROOT / "benchmarks" / "strong.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def brought(tmp_path, monkeypatch):
+    """A small ml-20m that somebody brought along: the archive, as published, in a folder of data."""
+    made = synthetic_ratings(260, 150, 9000, seed=3).to_frame()
+    made["timestamp"] = 1_100_000_000 + np.arange(len(made))
+    films = pd.DataFrame({"movieId": np.arange(1, 151), "title": "Film (1999)", "genres": "Drama|War"})
+    path = tmp_path / "data" / "ml-20m.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        columns = ["userId", "movieId", "rating", "timestamp"]
+        archive.writestr("ml-20m/ratings.csv", made[columns].to_csv(index=False))
+        archive.writestr("ml-20m/movies.csv", films.to_csv(index=False))
+    checksum = "md5:" + hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(editions.EDITIONS, "20m", editions.EDITIONS["20m"]._replace(checksum=checksum))
+    monkeypatch.setenv("RECSYS_DATA", str(path.parent))
+    return made
+
+
+def test_20m_strong_from_the_folder_to_the_table(strong, brought, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "strong.json"
+    words = ["--models", "popularity;EASE;implicit ALS", "--factors", "8", "--search-factors", "4"]
+    strong.main(["--data", "20m", "--out", str(out), *words])
+    printed = capsys.readouterr().out
+    assert "iALS, tuned (Rendle et al. 2022" in printed and "0.42" in printed
+    kept = json.loads(out.read_text())
+    assert set(kept["rows"]) == {"popularity", "EASE", "implicit ALS"}
+    likes = brought[brought["rating"] >= 4]
+    likes = likes[likes.groupby("userId")["rating"].transform("size") >= 5]
+    people = likes["userId"].nunique()
+    assert kept["people"] == people - 2 * (people // 10) and kept["judged"] <= people // 10
+    # The figures of the winner once more, by its own settings.
+    train, choosers, judges = strong.split(load_movielens("20m"))
+    model = strong.models(8)["EASE"][0](*kept["rows"]["EASE"]["settings"]).fit(train)
+    again = strong.judged(model, judges).means()
+    for name in strong.COLUMNS:
+        assert kept["rows"]["EASE"][name] == pytest.approx(again[name], rel=1e-6)
+    assert kept["rows"]["EASE"]["trials"] >= 2
+    best = max(row["ndcg@100"] for row in kept["rows"].values())
+    assert max(row["behind"] for row in kept["rows"].values()) == 0
+    assert [row["ndcg@100"] for row in kept["rows"].values() if row["behind"] == 0] == [best]
+
+
+def test_people_to_choose_by_and_to_judge_by_are_apart(strong, brought):
+    ratings = load_movielens("20m")
+    train, choosers, judges = strong.split(ratings)
+    people = [set(np.unique(part.user_codes)) for part in (train, choosers[0], judges[0])]
+    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
+    for known, test in (choosers, judges):
+        assert set(np.unique(test.user_codes)) <= set(np.unique(known.user_codes))
+        for part in (known, test):
+            assert part.values.min() >= 4 and (train.item_counts[part.item_codes] > 0).all()
+    share = len(judges[0]) / (len(judges[0]) + len(judges[1]))
+    assert share == pytest.approx(0.8, abs=0.02)
