@@ -460,15 +460,17 @@ class _Text:
     def _may_have_zeros(self):
         """Whether any field of the file begins with a zero before another digit; a pass over its bytes."""
         raw = np.memmap(self.source, np.uint8, "r") if isinstance(self.source, Path) else self.source
-        raw = np.frombuffer(raw, np.uint8) if isinstance(raw, bytes) else raw
-        starts = [ord(c) for c in ("\n", '"', "+", "-", self.dialect.separator)]
-        step = 1 << 20  # temporaries stay in cache
+        raw = np.asarray(raw) if isinstance(raw, np.memmap) else np.frombuffer(raw, np.uint8)
+        signs, edges = [ord(c) for c in "+-"], [ord(c) for c in ("\n", '"', self.dialect.separator)]
+        zero, step = np.uint8(ord("0")), 1 << 18  # temporaries stay in cache
         for first in range(0, len(raw), step):
+            # Two bytes before and one after those that are looked at; the file begins as a line does.
             block = raw[max(first - 2, 0) : first + step + 1]
-            zero = np.flatnonzero(block[:-1] == ord("0"))
-            zero = zero[(block[zero + 1] >= ord("0")) & (block[zero + 1] <= ord("9"))]
-            zero = zero[(zero >= 2) | (first == 0)]  # those before were looked at with the last block
-            if np.isin(block[zero - 1], starts).any() or (zero == 0).any():
+            block = block if first else np.concatenate([np.full(2, ord("\n"), np.uint8), block])
+            digit = block - zero < 10
+            at = 2 + np.flatnonzero((block[2:-1] == zero) & digit[3:] & ~digit[1:-2])
+            at -= np.isin(block[at - 1], signs)
+            if np.isin(block[at - 1], edges).any():
                 return True
         return False
 
