@@ -171,6 +171,12 @@ def main():
         "first load / bare read, CPU": median["first"]["cpu_seconds"] / median["bare"]["cpu_seconds"],
         "without writing a cache / bare read": seconds["uncached"] / seconds["bare"],
         "cached load speed-up over a load without cache": seconds["uncached"] / seconds["cached"],
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(["python", *sys.argv]),
+        "load_ratings / bare read, CPU": median["table"]["cpu_seconds"] / median["bare"]["cpu_seconds"],
+        "load_ratings of text ids / bare read of them, CPU": (
+            median["text"]["cpu_seconds"] / median["bare text"]["cpu_seconds"]
+        ),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cpus": os.cpu_count(),

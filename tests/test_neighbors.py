@@ -2,6 +2,7 @@ import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from recsys_helpers import synthetic_ratings
 from recsys_helpers.data.ratings import Ratings
+from recsys_helpers.kernels import columns
 from recsys_helpers.kernels import neighbors as kernels
 from recsys_helpers.models.baselines import BiasModel
 from recsys_helpers.models.neighbors import CENTERS, SIMILARITIES, ItemKNN, UserKNN
@@ -215,7 +217,20 @@ def test_scores_of_many_users_at_once_are_the_predictions(sparse, cls, center, m
     few = scores == model.baseline_.score_items(users)
     assert 0.01 < few.mean() < 0.99
     degree = sparse.user_counts / sparse.n_items
-    assert degree.min() < kernels.THIN < degree.max()
+    assert degree.min() < columns.THIN < degree.max()
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 4, 100])
+def test_columns_together_and_apart_give_the_same_bits(sparse, n_neighbors, monkeypatch):
+    """Compiled anew for each way, 150 users in words of 64 and one of 22."""
+    model = ItemKNN(n_neighbors, graph_size=100, verbose=False).fit(sparse)
+    users = np.append(np.arange(sparse.n_users), [-1, 3])
+    expected = [model._score_block(users[b : b + 1])[0] for b in range(len(users))]
+    for share in (0.0, np.inf):
+        monkeypatch.setattr(columns, "TOGETHER", share)
+        anew = numba.njit(columns.score_columns.py_func, nogil=True)
+        monkeypatch.setattr(columns, "score_columns", anew)
+        np.testing.assert_array_equal(model._score_block(users), expected)
 
 
 # ---- invariants ---------------------------------------------------------------------

@@ -179,6 +179,100 @@ def test_errors_name_file_line_column_and_remedy(tmp_path, content, words):
         load_ratings(written(tmp_path, content))
 
 
+MORE = "user_id,item_id,rating,comment\n"
+LESS = "user_id,item_id,rating\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        # Values may have moved to other columns, whether or not the last one is needed.
+        (MORE + "a,x,3,hi\nb,y,4,ho,9\n", "line 3: got 5 fields in 'b,y,4,ho,9'; expected 4"),
+        (MORE + "1,1,3,hi\n2,2,4,ho,9\n", "line 3: got 5 fields in '2,2,4,ho,9'; expected 4"),
+        ("a,x,3,1,,\nb,y,4,2,,,\nc,z,5,3,,\n", "line 2: got 7 fields"),
+        ("a,x,3\nb,y,3,4\nc,z,3,4\n", "line 1: got 3 fields in 'a,x,3'; expected 4"),
+        (LESS + "a,x,3\nb,y\nc,z,4\n", "line 3: got 2 fields in 'b,y'; expected 3; mend or remove"),
+        (LESS + "a,x,3\nb\nc,z,bad\n", "line 3: got 1 field in 'b'; expected 3"),
+        (LESS + "1,1,3\n2,2\n3,3,4\n", "line 3: got 2 fields in '2,2'; expected 3"),
+        ("a::x::3::1\nb::y::4\nc::z::3::4\n", "line 2: got 3 fields in 'b::y::4'; expected 4"),
+        (LESS + 'a,x,3\n"b,y,4\nc,z,5\n', "line 3: got 1 field .*a quote may not be closed"),
+        # Lines are counted as an editor does.
+        (MORE + 'a,x,3,"hi\nthere"\nb,y,bad,ho\n', "column rating, line 4: got 'bad'"),
+        (LESS + '"a\nb",x,3\nb,y,bad\n', "column rating, line 4: got 'bad'"),
+        (LESS + "a,x,3\n\n\nb,y,bad\n", "column rating, line 5: got 'bad'"),
+        (LESS + "1,1,3\n\n\n2,2,bad\n", "column rating, line 5: got 'bad'"),
+        (LESS + "a,x,3\n\n\na,x,4\n", "in lines 2 and 5"),
+        (LESS + "a,x,3\n\n,y,4\n", "column user_id, line 4: got None"),
+        ("\n\n" + LESS + "a,x,3\nb,y,bad\n", "column rating, line 5: got 'bad'"),
+        ("\ufeff\r\n" + LESS + "a,x,3\r\n\r\nb,y,bad\r\n", "column rating, line 5: got 'bad'"),
+        (LESS + '"","",""\na,x,3\nb,y,bad\n', "column rating, line 4: got 'bad'"),
+        (LESS.replace("\n", "\r") + "a,x,3\r\rb,y,bad\r", "column rating, line 4: got 'bad'"),
+        (MORE + "a,x,3,hi\n,,,ho\n", "column rating, line 3: got None"),
+        (
+            "user_id,item_id,timestamp\na,x,1\nb,y,2\nc,z,soon\n",
+            "column timestamp, line 4: got 'soon'; expected seconds",
+        ),
+    ],
+)
+def test_errors_name_the_line_that_is_at_fault(tmp_path, content, words):
+    with pytest.raises(ValueError, match=words):
+        load_ratings(written(tmp_path, content))
+
+
+def test_lines_that_end_in_a_carriage_return(tmp_path):
+    for sep in (",", "\t", "::"):
+        same(load_ratings(written(tmp_path, text(sep=sep, eol="\r"))))
+    same(load_ratings(written(tmp_path, text(header=None, eol="\r"))))
+    same(load_ratings(written(tmp_path, text().replace("\nbob", "\rbob"))))
+    rows = [('"a, b"', "x", 3), ("c", "y", 4)]
+    assert "a, b" in load_ratings(written(tmp_path, text(rows, HEADER[:3], eol="\r"))).user_ids
+    # Where lines end otherwise, it is text like any other.
+    inside = load_ratings(written(tmp_path, text([('"a\rb"', "x", 3), ("c", "y", 4)], HEADER[:3])))
+    assert inside.user_ids.tolist() == ["a\rb", "c"]
+
+
+def test_line_ends_in_quotes_do_not_make_numbers_text(tmp_path):
+    rows = [(1, '"good\nbook"', 5, 3), (2, '"dull"', 7, 4)]
+    ratings = load_ratings(written(tmp_path, text(rows, ("user_id", "comment", "item_id", "rating"))))
+    assert ratings.user_ids.tolist() == [1, 2] and ratings.item_ids.tolist() == [5, 7]
+    odd = load_ratings(written(tmp_path, text([("a\u2028b", "x", 3), ("c", "y", 4)], HEADER[:3])))
+    assert "a\u2028b" in odd.user_ids
+
+
+def test_a_quote_inside_a_field_is_text(tmp_path):
+    rows = [('7" single', "x", 3), ("c", "y", 4)]
+    assert '7" single' in load_ratings(written(tmp_path, text(rows, HEADER[:3], sep="\t"))).user_ids
+
+
+def test_a_line_that_lacks_only_what_is_not_needed_is_read(tmp_path):
+    ratings = load_ratings(written(tmp_path, MORE + "a,x,3,hi\nb,y,4\n"))
+    assert ratings.values.tolist() == [3, 4]
+
+
+def test_a_sound_file_is_read_once(tmp_path, monkeypatch):
+    """The slow look, and the second reading for zeros in front, are for files that need them."""
+    rows = [(n % 977, n, "0.5", "2020-01-02") for n in range(100_000)]
+    path = written(tmp_path, text(rows))
+    assert path.stat().st_size > 2 << 20
+    read = []
+    whole = pl.scan_csv
+    monkeypatch.setattr(pl, "scan_csv", lambda *given, **named: read.append(given) or whole(*given, **named))
+    monkeypatch.setattr("recsys_helpers.data.lines.records", None)
+    assert len(load_ratings(path)) == 100_000 and len(read) == 1
+
+
+@pytest.mark.parametrize("id_", ["007", "-07", '"007"'])
+def test_zeros_in_front_are_found_wherever_they_are(tmp_path, id_):
+    """Bytes are looked at in blocks of 2**18."""
+    for at in range((1 << 18) - 5, (1 << 18) + 3):
+        lines = "user_id,item_id,rating\n" + "".join(f"{n},9,3\n" for n in range(10, 40_000))
+        lines = lines[: lines.rfind("\n", 0, at - 30) + 1]
+        lines += f"{'8' * 9},{'9' * (at - len(lines) - 13)},3\n"
+        assert len(lines) == at
+        ratings = load_ratings(written(tmp_path, lines + f"{id_},7,3\n"))
+        assert id_.strip('"') in ratings.user_ids
+
+
 def test_files_that_are_not_there(tmp_path):
     written(tmp_path, text())
     with pytest.raises(FileNotFoundError, match="no such file; did you mean 'own.csv'"):

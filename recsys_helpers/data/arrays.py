@@ -75,6 +75,25 @@ def _by_table(ids, low, span, wide, overwrite):
     return unique, codes
 
 
+def row_number(rows, at):
+    """The number of a row as messages give it.
+
+    Parameters
+    ----------
+    rows : tuple (str, int or callable)
+        The word for a row, and the number of the first or a function from a row, counted from 0, to its
+        number.
+    at : int
+    """
+    first = rows[1]
+    return first(int(at)) if callable(first) else at + first
+
+
+def name_row(rows, at):
+    """A row as messages call it, such as "line 7"; arguments as for `row_number`."""
+    return f"{rows[0]} {row_number(rows, at)}"
+
+
 def strictly_sorted(rows, columns):
     """Whether the pairs ascend, which also means that none repeats; one byte a pair of memory."""
     ascends = columns[1:] > columns[:-1]
@@ -94,8 +113,8 @@ def merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, ori
     policy : {"error", "last", "mean"}
     user_ids, item_ids : ndarray
         For the message.
-    origin : tuple (str, str, int)
-        What was read, the word for a row, and the number of the first.
+    origin : tuple
+        What was read, and how messages point at a row, see `row_number`.
 
     Returns
     -------
@@ -112,12 +131,13 @@ def merge_duplicates(user, item, values, stamps, policy, user_ids, item_ids, ori
     if dropped == 0:
         return user, item, values, stamps, 0
     if policy == "error":
-        label, word, offset = origin
+        label, *rows = origin
         at = int(np.argmin(first))
         one, other = np.sort(order[at - 1 : at + 1])
         raise ValueError(
             f"{label}: {dropped} repeated (user, item) pair(s), the first of them "
-            f"({user_ids[user[one]]}, {item_ids[item[one]]}) in {word}s {one + offset} and {other + offset}; "
+            f"({user_ids[user[one]]}, {item_ids[item[one]]}) in {rows[0]}s {row_number(rows, one)} and "
+            f"{row_number(rows, other)}; "
             "pass duplicates='last' or duplicates='mean' to merge them"
         )
     starts = np.flatnonzero(first)

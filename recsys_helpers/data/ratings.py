@@ -10,7 +10,7 @@ import pandas as pd
 from ..checks import check_choice
 from . import intake
 from .aliases import find_columns
-from .arrays import csr, frozen, merge_duplicates, read_only
+from .arrays import csr, frozen, merge_duplicates, name_row, read_only
 from .items import check_table
 
 DUPLICATE_POLICIES = ("error", "last", "mean")
@@ -165,7 +165,8 @@ class Ratings:
             Name for display.
         origin : tuple (str, str, int), optional
             How errors point at a row: what was read, the word for a row, and the number of the
-            first; ``("ratings.csv", "line", 2)``. The default is ``(name, "row", 0)``.
+            first, or a function that numbers a row; ``("ratings.csv", "line", 2)``. The default is
+            ``(name, "row", 0)``.
         notes : sequence of str
             What the caller found by itself, to be told with the rest.
 
@@ -253,7 +254,8 @@ class Ratings:
             As for `from_frame`.
         origin : tuple (str, str, int), optional
             How errors point at a row: what was read, the word for a row, and the number of the
-            first; ``("ratings.csv", "line", 2)``. The default is ``(name, "row", 0)``.
+            first, or a function that numbers a row; ``("ratings.csv", "line", 2)``. The default is
+            ``(name, "row", 0)``.
         copy : bool
             False is for a caller who gives the arrays up: the result keeps them, and ids are
             overwritten by codes. True makes sure that a later change of them cannot reach it.
@@ -309,7 +311,7 @@ class Ratings:
         if values.min() < least or values.max() > most:
             row = int(np.argmin((values >= least) & (values <= most)))
             raise ValueError(
-                f"{place['rating']}, {word} {row + first}: got {values[row]}; expected {expected} "
+                f"{place['rating']}, {name_row(rows, row)}: got {values[row]}; expected {expected} "
                 "(Ratings.from_frame takes scale=(low, high) for data on another scale)"
             )
         user_ids, user_codes = intake.encode_ids(users_of_rows, place["user"], rows, overwrite=not copy)

@@ -11,12 +11,14 @@ import difflib
 import io
 import re
 import zipfile
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..checks import check_choice
+from . import lines
 from .aliases import ALIASES, plain
 from .ratings import Ratings
 
@@ -25,6 +27,7 @@ PACKED = (".gz", ".bz2", ".xz", ".zst", ".zstd")
 SEPARATORS = ("::", "\t", ";", "|", ",")
 POSITIONS = ("user", "item", "rating", "timestamp")
 HEAD = 1 << 16  # bytes that are looked at
+MARK = b"\xef\xbb\xbf"
 
 
 def load_ratings(
@@ -87,7 +90,8 @@ def load_ratings(
     Notes
     -----
     Polars reads the columns that are needed, on all threads; benchmarks/loading.py measures it. Memory at
-    its peak: about 3 times the columns.
+    its peak: about 3 times the columns. A line with more fields than the header is refused, and so is one
+    that ends before a column that is needed; one that lacks only others at its end is read.
     """
     from . import layouts
 
@@ -115,7 +119,7 @@ def load_ratings(
     given = {role: column for role, column in given.items() if column is not None}
     text = _Text(path, separator, header, encoding, decimal, list(given.values()))
     frame = text.frame(given)
-    origin = (path.name, "line", text.first_line)
+    origin = (path.name, "line", text.line_of)
     return Ratings.from_frame(frame, **given, **options, origin=origin, notes=text.notes)
 
 
@@ -260,14 +264,28 @@ class _Text:
         if self.encoding != "utf-8":
             self.source = self._decoded(self.encoding)
             head = self.source[:HEAD]
+        if b"\n" not in head and b"\r" in head:
+            self.source = _with_line_feeds(self._raw())
+            head = self.source[:HEAD]
+        self.quoted, self.skipped = True, 0
+        if not head.lstrip(MARK).splitlines()[0].strip():
+            head = self._without_first_lines()
         text = head.decode("utf-8", "ignore").lstrip("\ufeff")
-        lines = [line for line in text.splitlines() if line.strip()]
-        lines = lines[:-1] if len(head) == HEAD and len(lines) > 1 else lines
-        self.dialect = self._look(lines[:200], separator, header, columns)
-        self.first_line = 1 + self.dialect.header
+        self.dialect = self._look(text, len(head) == HEAD, separator, header, columns)
+        self.shown = self.dialect.separator
         self.decimal = decimal or self._guess_decimal()
         check_choice("decimal", self.decimal, (".", ","))
         self.notes = self._notes(separator, header, encoding, decimal)
+
+    def _raw(self):
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+    def _without_first_lines(self):
+        """Leave empty lines at the top out; returns the new head."""
+        raw = self._raw().removeprefix(MARK)
+        self.source = raw.lstrip()
+        self.skipped = raw[: len(raw) - len(self.source)].count(b"\n")
+        return self.source[:HEAD]
 
     # ---- what kind of text ----
 
@@ -285,7 +303,7 @@ class _Text:
             return "cp1252"
 
     def _decoded(self, encoding):
-        raw = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        raw = self._raw()
         try:
             return raw.decode(encoding).encode()
         except (UnicodeDecodeError, LookupError) as error:
@@ -294,23 +312,28 @@ class _Text:
             message = f"{self.label}: encoding: got {encoding!r}, which does not fit ({error})"
             raise ValueError(message) from None
 
-    def _look(self, lines, separator, header, columns):
+    def _look(self, text, cut, separator, header, columns):
+        def rows_by(separator):
+            rows = lines.head_records(text, separator)
+            return rows[:-1] if cut and len(rows) > 1 else rows  # the last may have been cut off
+
+        first = text.lstrip().splitlines()[0][:60]
         if separator is None:
-            separator = max(SEPARATORS, key=lambda s: _fit(lines, s))
-            if _fit(lines, separator) <= 0:
+            separator = max(SEPARATORS, key=lambda s: _fit(rows_by(s), s))
+            if _fit(rows_by(separator), separator) <= 0:
                 raise ValueError(
-                    f"{self.label}, line 1: got {lines[0][:60]!r}; expected fields with a comma, "
-                    "semicolon, tab, | "
+                    f"{self.label}, line 1: got {first!r}; expected fields with a comma, semicolon, tab, | "
                     "or :: between them; pass separator=... for another"
                 )
-        rows = [_fields(line, separator) for line in lines]
+        rows = rows_by(separator)
         if header is None:
             header = bool(columns) and set(columns) <= set(rows[0]) or _is_header(rows)
-        names = rows[0] if header else list(POSITIONS[: len(rows[0])])
-        names += [f"column {at + 1}" for at in range(len(names), len(rows[0]))]
+        width = len(rows[0]) if header else _usual([len(row) for row in rows])
+        names = rows[0] if header else list(POSITIONS[:width])
+        names += [f"column {at + 1}" for at in range(len(names), width)]
         sample = rows[1:] if header else rows
         if not sample:
-            raise ValueError(f"{self.label}: has a first line only ({lines[0][:60]!r}); expected ratings")
+            raise ValueError(f"{self.label}: has a first line only ({first!r}); expected ratings")
         return _Dialect(separator, header, names, sample)
 
     def _guess_decimal(self):
@@ -344,16 +367,23 @@ class _Text:
         types = self._types(given)
         try:
             frame = self._with_written_zeros(self._read(types), types)
-        except pl.exceptions.PolarsError as error:
-            if "utf-8" in str(error) and self.encoding == "utf-8":
-                # Only the head was looked at; what comes later is in another encoding.
-                self.encoding, self.source = "cp1252", self._decoded("cp1252")
-                self.notes.append("text in cp1252")
-                return self.frame(given)
-            frame = self._read_as_text(types)
-        if frame.to_series(0).null_count():
+        except pl.exceptions.PolarsError:
+            # Everything as text: whoever reads a column says what is wrong with it, and where.
+            try:
+                frame = self._read({name: pl.String for name in types})
+            except pl.exceptions.PolarsError as error:
+                if self._mended(error):
+                    return self.frame(given)
+                self._blame(types)
+                raise ValueError(
+                    f"{self.label}: cannot be read ({error}); pass separator= or encoding="
+                ) from error
+        first = frame.to_series(0)
+        if first.null_count() or first.dtype == pl.String and (first == "").any():
             # Empty lines, of which files often have one at the end.
-            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+            frame = frame.filter(~self._empty())
+        if any(column.null_count() for column in frame):
+            self._blame(types)
         if self.decimal == ",":
             frame = frame.with_columns(
                 pl.col(name).str.replace(",", ".", literal=True)
@@ -393,27 +423,28 @@ class _Text:
             raise ValueError(
                 f"{self.label}: column {twice} is there {names.count(twice)} times; rename one of them"
             )
-        raw = {n: n for n in types}
-        if not self.dialect.header:
-            # Versions of Polars number the columns from 0 or from 1.
-            line = self.dialect.separator.join("x" * len(names)).encode()
-            made = pl.read_csv(line, has_header=False, separator=self.dialect.separator).columns
-            raw = {n: made[names.index(n)] for n in types}
-        frame = pl.read_csv(
-            self.source, has_header=self.dialect.header, separator=self.dialect.separator,
-            columns=list(raw.values()), schema_overrides={raw[n]: kind for n, kind in types.items()},
-            infer_schema=False,
-        )  # fmt: skip
-        return frame.select(pl.col(raw[n]).alias(n) for n in types)
+        table = self._scan(types)
+        if len(types) == len(names):
+            return table.select(*types).collect()
+        # Polars counts the fields of a line only where it reads all columns.
+        others = pl.all_horizontal(pl.exclude(*types).is_null())
+        return table.select(*types, others.alias("\0others")).collect().drop("\0others")
 
-    def _read_as_text(self, types):
-        """Everything as text: whoever reads a column says what is wrong with it, and where."""
+    def _scan(self, types):
+        """The file as a lazy table."""
         import polars as pl
 
-        try:
-            return self._read({name: pl.String for name in types})
-        except pl.exceptions.PolarsError as error:
-            self._blame(error)
+        return pl.scan_csv(
+            self.source, has_header=self.dialect.header, separator=self.dialect.separator,
+            schema={name: types.get(name, pl.String) for name in self.dialect.names},
+            quote_char='"' if self.quoted else None,
+        )  # fmt: skip
+
+    def _empty(self):
+        """Which rows have no text in any column."""
+        import polars as pl
+
+        return self._scan({}).select(pl.all_horizontal(pl.all().fill_null("") == "")).collect().to_series()
 
     def _with_written_zeros(self, frame, types):
         """Ids back as text where a column writes 0123: read as numbers, 0123 and 123 would be one."""
@@ -429,41 +460,75 @@ class _Text:
     def _may_have_zeros(self):
         """Whether any field of the file begins with a zero before another digit; a pass over its bytes."""
         raw = np.memmap(self.source, np.uint8, "r") if isinstance(self.source, Path) else self.source
-        raw = np.frombuffer(raw, np.uint8) if isinstance(raw, bytes) else raw
-        starts = [ord(c) for c in ("\n", '"', "+", "-", self.dialect.separator)]
-        step = 1 << 20  # temporaries stay in cache
+        raw = np.asarray(raw) if isinstance(raw, np.memmap) else np.frombuffer(raw, np.uint8)
+        signs, edges = [ord(c) for c in "+-"], [ord(c) for c in ("\n", '"', self.dialect.separator)]
+        zero, step = np.uint8(ord("0")), 1 << 18  # temporaries stay in cache
         for first in range(0, len(raw), step):
-            block = raw[max(first - 1, 0) : first + step + 1]
-            zero = np.flatnonzero(block[:-1] == ord("0"))
-            digit = (block[zero + 1] >= ord("0")) & (block[zero + 1] <= ord("9"))
-            before = np.isin(block[zero - 1], starts) | ((zero == 0) & (first == 0))
-            if (digit & before).any():
+            # Two bytes before and one after those that are looked at; the file begins as a line does.
+            block = raw[max(first - 2, 0) : first + step + 1]
+            block = block if first else np.concatenate([np.full(2, ord("\n"), np.uint8), block])
+            digit = block - zero < 10
+            at = 2 + np.flatnonzero((block[2:-1] == zero) & digit[3:] & ~digit[1:-2])
+            at -= np.isin(block[at - 1], signs)
+            if np.isin(block[at - 1], edges).any():
                 return True
         return False
 
     def _with_one_character(self):
         """Polars takes one byte between fields: a rare one stands in for what has more."""
-        raw = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
-        self.source = raw.replace(self.dialect.separator.encode(), b"\x1f")
+        self.source = self._raw().replace(self.dialect.separator.encode(), b"\x1f")
         self.dialect = self.dialect._replace(separator="\x1f")
 
-    def _blame(self, error):
-        """The first line that has another number of fields, in our own words."""
-        raw = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
-        lines = io.StringIO(raw.decode("utf-8", "replace").lstrip("\ufeff"), newline="")
-        reader = csv.reader(lines, delimiter=self.dialect.separator)
+    def _mended(self, error):
+        """Whether something about the text, not seen in its head, can be read in another way."""
+        raw = self._raw()
+        if "utf-8" in str(error) and self.encoding == "utf-8":
+            self.encoding, self.source = "cp1252", self._decoded("cp1252")
+            self.notes.append("text in cp1252")
+            return True
+        if re.search(rb"\r(?!\n)", raw):
+            self.source = _with_line_feeds(raw)
+            return True
+        # Where no field begins with a quote, quotes are text: 7" singles.
+        if self.quoted and not re.search(rb'(^|[\n%s])"' % re.escape(self.dialect.separator.encode()), raw):
+            self.quoted = False
+            return True
+        return False
+
+    # ---- the slow look, when something is wrong ----
+
+    def _records(self):
+        """The records after the header."""
+        found = lines.records(self.source, self.dialect.separator, self.quoted)
+        found = islice(found, int(self.dialect.header), None)
+        return ((line + self.skipped, fields) for line, fields in found)
+
+    def line_of(self, row):
+        """The line of a row, counted from 0."""
+        return lines.line_of(self._records(), row)
+
+    def _blame(self, types):
+        """Name the first line that has too many fields, or too few for the columns that are needed."""
         expected = len(self.dialect.names)
+        needed = 1 + max(map(self.dialect.names.index, types))
         try:
-            for row in reader:
-                if row and len(row) != expected:
-                    raise ValueError(
-                        f"{self.label}, line {reader.line_num}: got {len(row)} fields in "
-                        f"{self.dialect.separator.join(row)[:60]!r}; expected {expected}; mend or "
-                        "remove the line"
-                    ) from None
+            odd = lines.odd_record(self._records(), expected, needed)
         except csv.Error as reason:
-            raise ValueError(f"{self.label}, line {reader.line_num}: {reason}; mend the line") from None
-        raise ValueError(f"{self.label}: cannot be read ({error}); pass separator= or encoding=") from error
+            raise ValueError(f"{self.label}: {reason}; a quote may not be closed: mend it") from None
+        if odd is None:
+            return
+        line, fields = odd
+        count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        opened = "; a quote may not be closed" if any("\n" in field for field in fields) else ""
+        raise ValueError(
+            f"{self.label}, line {line}: got {count} in {self.shown.join(fields)[:60]!r}; expected "
+            f"{expected}{opened}; mend or remove the line"
+        )
+
+
+def _with_line_feeds(raw):
+    """Lines that end in a carriage return alone, as old spreadsheets write them, end as others do."""
+    return re.sub(rb"\r(?!\n)", b"\n", raw)
 
 
 def _read_head(path):
@@ -471,16 +536,14 @@ def _read_head(path):
         return file.read(HEAD)
 
 
-def _fields(line, separator):
-    if len(separator) > 1:
-        return line.split(separator)
-    return next(csv.reader([line], delimiter=separator), [])
+def _usual(counts):
+    return max(set(counts), key=counts.count)
 
 
-def _fit(lines, separator):
-    """How well a separator fits: the share of lines with the usual number of fields, more fields first."""
-    counts = [len(_fields(line, separator)) for line in lines]
-    usual = max(set(counts), key=counts.count)
+def _fit(rows, separator):
+    """How well a separator fits: the share of rows with the usual number of fields, more fields first."""
+    counts = [len(row) for row in rows]
+    usual = _usual(counts)
     return 0.0 if usual < 2 else counts.count(usual) / len(counts) + usual / 1000 + (len(separator) > 1)
 
 

@@ -21,21 +21,17 @@ directions, and whatever the number of threads.
 
 How everything is ranked. A prediction looks through the K neighbors of a row, most similar first,
 for the few that a column has: K look-ups, of which most find nothing. All predictions of a row or of
-a column share work, see `score_rows` and `score_columns`.
+a column share work, see `score_rows` and `columns.score_columns`.
 """
 
 import numpy as np
 
 from .compiling import njit
 from .heap import finish, offer
-from .vectors import LANES, add_lanes, trailing_zeros
+from .vectors import LANES, add_lanes
 
 TILE = 256  # columns whose lanes are laid out at a time
 CHUNK = 64  # accumulators are searched and cleared in chunks that were touched
-
-# Columns with up to this share of all rows look their rows up in the turned graph; for fuller ones the
-# first neighbors of a row are found sooner by walking along it.
-THIN = 0.1
 
 # What is accumulated for a pair of rows: 1 to 6 sums over their common columns.
 DOT, DOT_COUNT, CO_COSINE, CO_PEARSON = 1, 2, 4, 6
@@ -349,7 +345,7 @@ def graph_of_one(
 
 
 @njit(inline="always")
-def _weighted_mean(codes, values, dense, n_neighbors):
+def weighted_mean(codes, values, dense, n_neighbors):
     """Mean of the neighbors' deviations in the column, weighted by similarity, and how many they are."""
     top, bottom, found = 0.0, 0.0, 0
     for at in range(len(codes)):
@@ -403,129 +399,16 @@ def predict(
             dense[column_indices[t]] = deviations[t]
         for p in range(starts[b], starts[b + 1]):
             row = rows[pairs[p]]
-            out[pairs[p]], out_used[pairs[p]] = _weighted_mean(codes[row], values[row], dense, n_neighbors)
+            out[pairs[p]], out_used[pairs[p]] = weighted_mean(codes[row], values[row], dense, n_neighbors)
         for t in range(start, end):
             dense[column_indices[t]] = np.nan
 
 
 @njit(inline="always")
-def _put(out, at, mean, found, min_neighbors, offset, scale, on_top):
+def put(out, at, mean, found, min_neighbors, offset, scale, on_top):
     """out[at] becomes offset, or what it was, plus scale * mean; with too few neighbors it stays."""
     if found > 0 and found >= min_neighbors:
         out[at] = (out[at] if on_top else offset) + scale * mean
-
-
-@njit
-def _turn(first, stop, codes):
-    """Rows first ... stop - 1 of a graph, turned: where each row is somebody's neighbor.
-
-    Returns
-    -------
-    starts : ndarray of int64, shape (n + 1,)
-    places : ndarray of int32
-        places[starts[j] : starts[j + 1]] are the bits 64 words (row - first) + p for which row j is
-        neighbor number p of a row; `words` words hold the K neighbors of a row.
-    """
-    n, k = codes.shape
-    words = (k + 63) // 64
-    starts = np.zeros(n + 1, np.int64)
-    for row in range(first, stop):
-        for p in range(k):
-            if codes[row, p] < 0:
-                break
-            starts[codes[row, p] + 1] += 1
-    for j in range(n):
-        starts[j + 1] += starts[j]
-    places = np.empty(starts[n], np.int32)
-    cursor = starts[:-1].copy()
-    for row in range(first, stop):
-        for p in range(k):
-            j = codes[row, p]
-            if j < 0:
-                break
-            places[cursor[j]] = (row - first) * words * 64 + p
-            cursor[j] += 1
-    return starts, places
-
-
-@njit(inline="always")
-def _mean_of_bits(bits, at, words, codes, values, dense, n_neighbors):
-    """`_weighted_mean` over the neighbors whose bits are set; clears the bits."""
-    top, bottom, found = 0.0, 0.0, 0
-    for w in range(words):
-        word = bits[at + w]
-        if word == np.uint64(0):
-            continue
-        bits[at + w] = np.uint64(0)
-        while word != np.uint64(0) and found < n_neighbors:
-            p = w * 64 + trailing_zeros(word)
-            word &= word - np.uint64(1)
-            top += np.float64(values[p]) * dense[codes[p]]
-            bottom += np.float64(values[p])
-            found += 1
-    return (top / bottom if found else 0.0), found
-
-
-@njit
-def score_columns(
-    first, stop, columns, column_indptr, column_indices, deviations, codes, values, n_neighbors,
-    min_neighbors, offset, scale, on_top, out,
-):  # fmt: skip
-    """Predictions of rows first ... stop - 1 for several columns; the sums are those of `predict`.
-
-    Parameters
-    ----------
-    first, stop : int
-        Rows of the graph; calls may run side by side.
-    columns : ndarray of int32, shape (B,)
-        -1 for a column of which nothing is known.
-    column_indptr, column_indices, deviations : ndarray
-        CSR of the columns with the values z to average.
-    codes, values : ndarray of int32 and float32, shape (n, K)
-        The graph.
-    n_neighbors, min_neighbors : int
-        Neighbors to use at most and at least.
-    offset, scale : ndarray of float64, shape (n,)
-        A mean m becomes offset + scale m, or, `on_top`, what was in `out` + scale m.
-    on_top : bool
-        See there.
-    out : ndarray of float64, shape (B, n)
-        Holds the fallbacks, which stay where a prediction rests on too few neighbors.
-
-    Notes
-    -----
-    The graph's rows of this call are turned once. Then each of a column's rows marks the places where
-    it is a neighbor, one bit each, and what is marked is read in order: work in proportion to the
-    neighbors that are there, not to K. Full columns, and few of them, walk along the rows instead.
-    Memory: K numbers of 4 bytes for each row of this call, and 12 n bytes.
-    """
-    n, k = codes.shape
-    words = (k + 63) // 64
-    turned = len(columns) >= 4
-    starts, places = _turn(first, stop if turned else first, codes)
-    bits = np.zeros((stop - first) * words, np.uint64)
-    dense = np.full(n, np.nan, np.float32)
-    for b in range(len(columns)):
-        if columns[b] < 0:
-            continue
-        start, end = column_indptr[columns[b]], column_indptr[columns[b] + 1]
-        thin = turned and end - start <= THIN * n
-        for t in range(start, end):
-            j = column_indices[t]
-            dense[j] = deviations[t]
-            if thin:
-                for s in range(starts[j], starts[j + 1]):
-                    place = np.uint32(places[s])
-                    bits[place >> np.uint32(6)] |= np.uint64(1) << np.uint64(place & np.uint32(63))
-        for row in range(first, stop):
-            if thin:
-                at = (row - first) * words
-                mean, found = _mean_of_bits(bits, at, words, codes[row], values[row], dense, n_neighbors)
-            else:
-                mean, found = _weighted_mean(codes[row], values[row], dense, n_neighbors)
-            _put(out[b], row, mean, found, min_neighbors, offset[row], scale[row], on_top)
-        for t in range(start, end):
-            dense[column_indices[t]] = np.nan
 
 
 @njit
@@ -572,7 +455,7 @@ def score_rows(
         for column in range(n_columns):
             if found[column] > 0:
                 mean = top[column] / bottom[column]
-                _put(out[b], column, mean, found[column], min_neighbors, offset[b], scale[b], on_top)
+                put(out[b], column, mean, found[column], min_neighbors, offset[b], scale[b], on_top)
                 top[column], bottom[column], found[column] = 0.0, 0.0, 0
 
 
@@ -584,5 +467,5 @@ def score_newcomer(
     dense = np.full(len(codes), np.nan, np.float32)
     dense[own] = deviations
     for row in range(len(codes)):
-        mean, found = _weighted_mean(codes[row], values[row], dense, n_neighbors)
-        _put(out, row, mean, found, min_neighbors, offset[row], scale[row], on_top)
+        mean, found = weighted_mean(codes[row], values[row], dense, n_neighbors)
+        put(out, row, mean, found, min_neighbors, offset[row], scale[row], on_top)

@@ -8,7 +8,7 @@ and registers; the kernels call them like functions of arrays and offsets:
 rows       `dot`, `dot_difference`, `step_both`, `step_pair`, `scale_add`, `copy`, `prefetch`,
            `row_sum4` ... of whole vectors
 lanes      `add_lanes`, one number for each of LANES rows side by side
-bits       `trailing_zeros` of a word
+bits       `trailing_zeros` and `ones` of a word
 blocks     `tile3` ... C (+)= A' B for a few rows and vectors of C, summed in registers;
            `panel` and `back`, W rows of a Cholesky factorization and of its solution;
            `errors` and `transpose`
@@ -426,6 +426,16 @@ def trailing_zeros(typingctx, word):
 
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def ones(typingctx, word):
+    """How many bits are set."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
 
     return types.int64(types.uint64), codegen
 

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from ..checks import check_positive_int, choice, flag, number, optional, whole
+from ..kernels import columns as blocked
 from ..kernels import neighbors as kernels
 from ..kernels import spans
 from .base import Recommender, sorted_reasons
@@ -359,8 +360,9 @@ class ItemKNN(_Neighborhood):
     for "pearson", where a difference of large sums can cancel, in float64. The result does not
     depend on the number of threads.
 
-    Cost of ranking everything for many users: each looks at the places where a rated item is a
-    neighbor, about K of them a rating; for a single user, up to K look-ups an item.
+    Cost of ranking everything: up to K look-ups an item for 64 users together where these have rated much;
+    else each user looks at the places where a rated item is a neighbor, about K of them a rating. A
+    single user takes up to K look-ups an item.
 
     Ratings a r in place of r give predictions a p. A constant that is added to all ratings cancels, too,
     except where zero has a meaning: in the similarity "cosine" and in center="none".
@@ -415,7 +417,7 @@ class ItemKNN(_Neighborhood):
         columns = self.train_.by_user
 
         def work(first, stop):
-            kernels.score_columns(
+            blocked.score_columns(
                 first, stop, users, columns.indptr, columns.indices, self._deviations,
                 self.neighbors_, self.similarities_, *self._limits(),
                 self._offset, self._scale, self.center == "baseline", out,
