@@ -28,7 +28,16 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from recsys_helpers import EASE, SLIM, ImplicitALS, LikesKNN, Popularity, PureSVD, evaluation  # noqa: E402
+from recsys_helpers import (  # noqa: E402
+    EASE,
+    SLIM,
+    ImplicitALS,
+    LikesKNN,
+    LikesUserKNN,
+    Popularity,
+    PureSVD,
+    evaluation,
+)
 from recsys_helpers.data import open_ratings  # noqa: E402
 from recsys_helpers.evaluation import rank_newcomers, strong_generalization  # noqa: E402
 from recsys_helpers.models.held_out import climb  # noqa: E402
@@ -53,6 +62,10 @@ def models(factors):
         "likes neighbors": (
             lambda n, kind: LikesKNN(n, similarity=kind, threshold=None),
             ([50, 100, 200, 400], ["cosine", "bm25"]), (1, 0),
+        ),
+        "likes of neighbors": (
+            lambda n, kind: LikesUserKNN(n, similarity=kind, threshold=None),
+            ([50, 100, 200, 400], ["cosine", "tfidf"]), (1, 0),
         ),
         "EASE": (lambda reg: EASE(reg, threshold=None), ([100.0, 200.0, 400.0, 800.0, 1600.0],), (2,)),
         "SLIM": (

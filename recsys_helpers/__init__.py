@@ -25,6 +25,7 @@ _HOME = {
     "ImputedSVD": "models",
     "ItemKNN": "models",
     "LikesKNN": "models",
+    "LikesUserKNN": "models",
     "NMF": "models",
     "NuclearNormCompletion": "models",
     "Popularity": "models",

@@ -6,7 +6,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, Ridge
 from test_implicit import likes
 
-from recsys_helpers import EASE, SLIM, LikesKNN, load_model
+from recsys_helpers import EASE, SLIM, LikesKNN, LikesUserKNN, load_model
 from recsys_helpers.models.item_weights import gram_matrix, largest
 
 
@@ -126,6 +126,46 @@ def test_scores_of_neighbors_are_sums_over_the_likes():
     np.testing.assert_allclose(
         model.score_items(7), model.item_weights_.toarray()[own].sum(axis=0), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["cosine", "jaccard", "tfidf", "bm25"])
+def test_likenesses_of_users_are_those_of_items_with_the_table_turned(kind):
+    ratings = likes(m=50, n=40, share=0.2)
+    x = table(ratings)
+    near = plain_likeness(x.T, kind)
+    np.fill_diagonal(near, 0)
+    model = LikesUserKNN(50, kind, threshold=None).fit(ratings)
+    scores = model.score_items(ratings.user_ids)
+    np.testing.assert_allclose(scores, near @ x, atol=1e-4)
+    few = LikesUserKNN(3, kind, threshold=None).fit(ratings)
+    ordered = np.sort(near, axis=1)
+    kept = np.where(near >= ordered[:, [-3]], near, 0)
+    clear = ordered[:, -3] > ordered[:, -4] + 1e-5  # elsewhere several users are equally near
+    assert clear.sum() > 10
+    np.testing.assert_allclose(few.score_items(ratings.user_ids)[clear], (kept @ x)[clear], atol=1e-4)
+    there = clear[ratings.user_codes]
+    expected = (kept @ x)[ratings.user_codes, ratings.item_codes][there]
+    np.testing.assert_allclose(few.predict(ratings)[there], expected, atol=1e-4)
+    for user in np.flatnonzero(clear)[:2]:
+        own = ratings.item_codes[ratings.user_codes == user]
+        for item in (own[0], np.flatnonzero(kept[user] @ x)[0]):
+            told = few.explain(ratings.user_ids[user], ratings.item_ids[item])
+            assert told.attrs["baseline"] == pytest.approx(0, abs=1e-5)
+            assert told["contribution"].sum() == pytest.approx((kept @ x)[user, item], abs=1e-4)
+
+
+def test_somebody_new_is_compared_as_a_user_is():
+    """The likes of a training user, told by a newcomer: that user is then the nearest neighbor."""
+    ratings = likes(m=50, n=40, share=0.2)
+    model = LikesUserKNN(50, threshold=None).fit(ratings)
+    own = ratings.item_codes[ratings.user_codes == 7]
+    told = dict.fromkeys(ratings.item_ids[own].tolist(), 1.0)
+    x = table(ratings)
+    expected = model.score_items(ratings.user_ids[7]) + x[7]
+    me = model.fold_in(told)
+    np.testing.assert_allclose(me.predict(ratings.item_ids), expected, atol=1e-4)
+    reasons = me.explain(ratings.item_ids[own[0]])
+    assert reasons["contribution"].sum() == pytest.approx(expected[own[0]], abs=1e-4)
 
 
 # ---- parts of the matrix ---------------------------------------------------------------------

@@ -27,6 +27,7 @@ from recsys_helpers import (
     ImputedSVD,
     ItemKNN,
     LikesKNN,
+    LikesUserKNN,
     NuclearNormCompletion,
     Popularity,
     PureSVD,
@@ -57,10 +58,11 @@ MODELS = {
     "EASE": EASE(),
     "SLIM": SLIM(),
     "LikesKNN": LikesKNN(20),
+    "LikesUserKNN": LikesUserKNN(20),
     "BPR": BPR(4, n_epochs=8, **QUIET),
 }
 # Rank by something that is not a rating.
-NO_STARS = {"PureSVD", "ImplicitALS", "EASE", "SLIM", "LikesKNN", "BPR"}
+NO_STARS = {"PureSVD", "ImplicitALS", "EASE", "SLIM", "LikesKNN", "LikesUserKNN", "BPR"}
 # Know no taste, so the checkerboard says nothing to them.
 NO_TASTE = {"GlobalMean", "BiasModel", "Popularity"}
 

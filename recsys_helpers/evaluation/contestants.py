@@ -30,6 +30,7 @@ from ..models import (
     ImputedSVD,
     ItemKNN,
     LikesKNN,
+    LikesUserKNN,
     NuclearNormCompletion,
     Popularity,
     PureSVD,
@@ -43,7 +44,8 @@ from .tuning import Tuned
 SETTINGS = 8  # of each model, in each round
 ROUNDS = 2  # at most
 RANK = 32  # in the middle of every first grid
-RANKERS = ("PureSVD", "implicit ALS", "EASE", "SLIM", "likes neighbors", "BPR")  # whose scores are no ratings
+# Whose scores are no ratings.
+RANKERS = ("PureSVD", "implicit ALS", "EASE", "SLIM", "likes neighbors", "likes of neighbors", "BPR")
 MOST_ITEMS = 20_000  # for models with a matrix of items by items
 _SPAN = 4.5  # of the scale, half a star to five, on which the defaults were found
 
@@ -112,6 +114,9 @@ def contestants(ratings):
         "EASE": (EASE(), {"reg": around(300.0, 8, 2)}),
         "SLIM": (SLIM(), {"l1": around(1.0, 2, 3), "l2": around(100.0, 4, 2)}),
         "likes neighbors": (LikesKNN(), {"similarity": ["cosine", "bm25"], "n_neighbors": around(100, 4, 2)}),
+        "likes of neighbors": (
+            LikesUserKNN(), {"similarity": ["cosine", "tfidf"], "n_neighbors": around(100, 4, 2)}
+        ),
         "BPR": (BPR(**quiet), ranks | {"reg": around(0.02, 2, 4), "loss": ["bpr", "warp"]}),
     }
     few = ratings.n_items <= MOST_ITEMS

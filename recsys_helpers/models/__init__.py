@@ -13,7 +13,8 @@ _HOME = {
     "ImplicitALS": "implicit",
     "ImputedSVD": "svd",
     "ItemKNN": "neighbors",
-    "LikesKNN": "item_weights",
+    "LikesKNN": "likes_neighbors",
+    "LikesUserKNN": "likes_neighbors",
     "NMF": "nmf",
     "NuclearNormCompletion": "completion",
     "Popularity": "baselines",
@@ -32,8 +33,8 @@ _MODULES = {
     name: name
     for name in (
         "als", "automatic", "base", "baselines", "completion", "conic", "documented", "factors", "gradient",
-        "held_out", "implicit", "item_weights", "liked", "neighbors", "newcomer", "nmf", "nuclear",
-        "pairwise", "positive", "spectrum", "storage", "svd", "training",
+        "held_out", "implicit", "item_weights", "liked", "likes_neighbors", "neighbors", "newcomer", "nmf",
+        "nuclear", "pairwise", "positive", "spectrum", "storage", "svd", "training",
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-r"""Lists from weights between items, without factors: regressions of each item on the others, neighbors."""
+r"""Lists from weights between items, without factors: regressions of each item on the others."""
 
 from __future__ import annotations
 
@@ -350,113 +350,6 @@ class SLIM(ItemWeights):
                 stacklevel=outside(),
             )
         return vstack([columns for columns, _ in results], format="csr").T.tocsr()
-
-
-@documented
-class LikesKNN(ItemWeights):
-    r"""Score an item by its likeness to the items that a person likes: neighbors for tables of likes.
-
-    The likeness of two items is that of their columns of likes X, over the users:
-
-    "cosine"
-        :math:`x_i\cdot x_j / (|x_i||x_j|)`.
-    "jaccard"
-        Users who like both, over users who like one of them at least.
-    "tfidf"
-        The cosine after each user's likes are multiplied by :math:`\log n - \log(1+n_u)`: who likes
-        nearly everything says little (Salton and Buckley 1988, for words in documents).
-    "bm25"
-        The product after :math:`x_{ui}` became
-        :math:`(\log n - \log(1+n_u))\,x_{ui}(K+1) / (x_{ui} + K(1-B+B\,n_i/\bar n))`, which saturates with
-        counts and holds back popular items (Robertson and Zaragoza 2009).
-
-    Of each item's likenesses the `n_neighbors` largest are kept. A score is their sum over the person's
-    likes: with it a newcomer and a user of the training part are treated alike.
-
-    Parameters
-    ----------
-    n_neighbors : int
-        For each item.
-    similarity : {"cosine", "jaccard", "tfidf", "bm25"}
-    k1, b : float
-        K and B of "bm25"; b at most 1.
-    threshold, weights
-        As in `EASE`. "jaccard" looks at ones alone.
-    {n_threads}
-
-    Attributes
-    ----------
-    item_weights_ : csr_array, shape (n, n)
-        Entry (j, i) is the likeness of j to i, where j is among the nearest of i.
-    threshold_, popularity_, likes_
-        As in `EASE`.
-
-    Notes
-    -----
-    :math:`\frac12\sum_u n_u^2` operations, and 4 n^2 bytes while it fits.
-    """
-
-    _parameters = {
-        "n_neighbors": whole(),
-        "similarity": choice("cosine", "jaccard", "tfidf", "bm25"),
-        "k1": number(above=0),
-        "b": number(at_most=1),
-        "threshold": check_threshold,
-        "weights": choice(*WEIGHTS),
-        "n_threads": optional(whole()),
-    }
-
-    def __init__(
-        self,
-        n_neighbors=100,
-        similarity="cosine",
-        *,
-        k1=100.0,
-        b=0.8,
-        threshold="auto",
-        weights="binary",
-        n_threads=None,
-    ):
-        self.n_neighbors = n_neighbors
-        self.similarity = similarity
-        self.k1 = k1
-        self.b = b
-        self.threshold = threshold
-        self.weights = weights
-        self.n_threads = n_threads
-
-    def _fit(self, ratings, validation):
-        matrix = self._likes(ratings)
-        near = self._likenesses(matrix)
-        near[np.diag_indices_from(near)] = 0
-        self.item_weights_ = largest(near, self.n_neighbors)
-
-    def _likenesses(self, matrix):
-        counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
-        if self.similarity == "jaccard":
-            ones = csr_array((np.ones(matrix.nnz, np.float32), matrix.indices, matrix.indptr), matrix.shape)
-            both = _square(ones, self.n_threads)
-            either_one = counts[:, None] + counts[None, :] - both
-            return np.divide(both, either_one, out=np.zeros_like(both), where=either_one > 0)
-        near = _square(self._weighed(matrix, counts), self.n_threads)
-        if self.similarity != "bm25":
-            length = np.sqrt(near.diagonal())
-            scale = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
-            near *= scale[:, None]
-            near *= scale
-        return near
-
-    def _weighed(self, matrix, counts):
-        """The likes with the weights of words in documents."""
-        if self.similarity == "cosine":
-            return matrix
-        own = np.diff(matrix.indptr)
-        rarity = np.maximum(np.log(matrix.shape[1]) - np.log1p(own), 0.0)
-        data = matrix.data * np.repeat(rarity, own)
-        if self.similarity == "bm25":
-            length = 1 - self.b + self.b * counts / max(counts.mean(), 1e-12)
-            data *= (self.k1 + 1) / (matrix.data + self.k1 * length[matrix.indices])
-        return csr_array((data.astype(np.float32), matrix.indices, matrix.indptr), matrix.shape)
 
 
 # ---- matrices ------------------------------------------------------------------------------
