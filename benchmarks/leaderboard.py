@@ -51,6 +51,7 @@ from recsys_helpers.evaluation.contestants import (  # noqa: E402
     contestants,
 )
 from recsys_helpers.evaluation.results import code_digest, fingerprint  # noqa: E402
+from recsys_helpers.models.positive import liked_from  # noqa: E402
 
 TABLES = {"stars": "rmse", "lists": "ndcg"}  # what each is tuned for, and ranked by
 PROTOCOLS = {"100k": ("u1-u5", "5-fold", "temporal"), "1m": ("90/10", "5-fold")}  # as articles have them
@@ -92,14 +93,6 @@ def parts_of(data, protocol, ratings):
     if protocol == "90/10":
         return [splits.random_holdout(ratings, 0.1, seed=0)]
     return protocol
-
-
-def liked_from(ratings):
-    """The lowest rating in the upper quarter of the scale: 4 stars of 5."""
-    low, high = ratings.scale
-    level = low + 0.75 * (high - low)
-    upper = ratings.values[ratings.values >= level]
-    return float(upper.min()) if len(upper) else float(ratings.values.max())
 
 
 # ---- what is kept ---------------------------------------------------------------------------

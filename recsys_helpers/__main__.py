@@ -6,7 +6,6 @@ import argparse
 import sys
 import warnings
 
-import numpy as np
 import pandas as pd
 
 from .data import DataError, DownloadError, download, open_ratings
@@ -49,12 +48,13 @@ def explore(options):
 def compare(options):
     """The models of the book side by side on these ratings."""
     from .evaluation.contestants import RANKERS, contest, contestants
+    from .models.positive import liked_from
 
     ratings = _ratings(options)
     names = options.models.split(",") if options.models else None
     known = list(contestants(ratings))
     names = None if names is None else [_match(name.strip(), known) for name in names]
-    liked = _liked(ratings) if options.liked is None else options.liked
+    liked = liked_from(ratings) if options.liked is None else options.liked
     common = {
         "protocol": options.protocol, "names": names, "tuned": options.tuned, "seed": options.seed,
         "k": options.n, "threshold": liked,
@@ -71,15 +71,6 @@ def compare(options):
     print(f"{ratings.name}: {len(table)} models {how}, protocol {options.protocol}, lists of {options.n}, "
           f"liked from {liked:g} on")  # fmt: skip
     print(table.round(4).to_string(na_rep=""))
-
-
-def _liked(ratings):
-    """From which value on a pair counts as liked: the upper quarter of a scale, every pair of counts."""
-    from .models.positive import settled_threshold
-
-    found, least = settled_threshold(ratings), float(ratings.values.min())
-    low, high = ratings.scale
-    return found if np.isfinite(found) else least if least > 0 else low + 0.75 * (high - low)
 
 
 def recommend(options):

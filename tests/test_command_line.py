@@ -53,7 +53,7 @@ def test_explore(own, capsys):
 def test_compare(own, capsys):
     status, out, _ = run(capsys, "compare", own, "--models", "biases,als,popularity", "-n", 5)
     assert status == 0
-    assert "3 models with their defaults" in out and "liked from 7.75 on" in out
+    assert "3 models with their defaults" in out and "liked from 8 on" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines()[2:]}
     assert {"biases", "ALS", "popularity"} <= set(rows)
     status, out, _ = run(capsys, "compare", own, "--models", "ALS", "--tuned")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys_helpers import Ratings
-from recsys_helpers.models.positive import check_threshold, positives, settled_threshold
+from recsys_helpers.models.positive import check_threshold, liked_from, positives, settled_threshold
 
 
 def table(values, scale):
@@ -27,6 +27,21 @@ STARS = [1, 2, 3, 3.5, 4, 4.5, 5, 4, 2, 3]
 )
 def test_what_counts_as_a_like_follows_the_scale(values, scale, expected):
     assert settled_threshold(table(values, scale)) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "expected"),
+    [
+        ([1, 2, 3, 4, 4.5, 5], (0.5, 5), 4.0),
+        ([1, 7, 8, 9, 10, 10], (1, 10), 8.0),
+        ([1, 1, 1], (0, 1), 1.0),
+        ([1] * 30 + [2, 90], (1, 100), 1.0),  # counts
+        ([-10] * 20 + [9], (-10, 10), 9.0),
+        ([0] * 20 + [3], (0, 10), 3.0),
+    ],
+)
+def test_what_metrics_take_for_a_like_is_a_rating_of_the_table(values, scale, expected):
+    assert liked_from(table(values, scale)) == expected
 
 
 def test_the_matrix_holds_the_liked_pairs():

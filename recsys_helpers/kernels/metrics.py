@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from .compiling import njit
+from .hashing import STEP, mixed
 from .heap import finish, offer
 
 AT_K = 8  # metrics of a list, in the order of `_score_list`
@@ -78,7 +79,7 @@ def rank_rows(
             row[i] = scores[b, i]
         for s in range(seen_indptr[u], seen_indptr[u + 1]):
             row[seen_indices[s]] = minus
-        state = _mixed(seed + np.uint64(numbers[u]) * np.uint64(0x9E3779B97F4A7C15))
+        state = mixed(seed + np.uint64(numbers[u]) * STEP)
         size = _select(row, minus, state, hashed, values, best)
         for at in range(k):
             lists[u, at] = best[at] & _CODE if at < size else -1
@@ -113,19 +114,11 @@ def score_lists(lists, n, indptr, indices, gains, discounts, cutoffs, out):
 
 
 @njit(inline="always")
-def _mixed(state):
-    """SplitMix64: every bit of the state moves half of the bits that come out."""
-    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(inline="always")
 def _place(state, hashed, code):
     """The place number of a film: a hash of 31 bits, if there is one, above the code."""
     if not hashed:
         return np.int64(code)
-    z = _mixed(state + np.uint64(code) * np.uint64(0x9E3779B97F4A7C15))
+    z = mixed(state + np.uint64(code) * STEP)
     return np.int64((z >> np.uint64(33)) << np.uint64(32)) | np.int64(code)
 
 

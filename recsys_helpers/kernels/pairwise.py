@@ -3,21 +3,13 @@
 import numpy as np
 
 from .compiling import njit
+from .hashing import STEP, mixed
 from .normal import AHEAD
 from .vectors import VECTOR_BYTES, dot, dot_difference, prefetch, step_pair
 
 UNIFORM, POPULAR = 0, 1
-STEP = np.uint64(0x9E3779B97F4A7C15)  # between the states of random numbers
 # The loss is only watched: it is summed on every so-manieth step, since a logarithm takes its time.
 LOSS_EVERY = 16
-
-
-@njit(inline="always")
-def _random(state):
-    """SplitMix64 (Steele, Lea and Flood 2014): the number that belongs to a state."""
-    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 @njit(inline="always")
@@ -29,7 +21,7 @@ def _below(number, n):
 @njit(inline="always")
 def _bit(user, item, mask):
     """The place of a pair in the table of bits that `marks` fills."""
-    number = _random(np.uint64(user) * STEP + np.uint64(item))
+    number = mixed(np.uint64(user) * STEP + np.uint64(item))
     return np.int64((number >> np.uint64(32)) & np.uint64(mask))
 
 
@@ -73,7 +65,7 @@ def _other(state, sampling, n, indptr, indices, table, user):
     """An item that the user does not have, or -1 after many tries; and the state of the numbers."""
     for _ in range(64):
         state += STEP
-        number = _random(state)
+        number = mixed(state)
         item = np.int64(indices[_below(number, len(indices))]) if sampling == POPULAR else _below(number, n)
         if not _has(indptr, indices, table, user, item):
             return item, state
@@ -189,14 +181,14 @@ def pairwise_epoch(
             at = pairs[step % (3 * AHEAD)]
             u, i = np.int64(users[at]), np.int64(indices[at])
             state += STEP
-            number = _random(state)
+            number = mixed(state)
             j = np.int64(indices[_below(number, len(indices))]) if sampling == POPULAR else _below(number, n)
             waiting[slot, 0], waiting[slot, 1], waiting[slot, 2] = u, i, j
             prefetch(table, _bit(u, j, 8 * len(table) - 1) >> 3, 1)
         step += AHEAD
         if step < steps:
             state += STEP
-            at = _below(_random(state), len(indices))
+            at = _below(mixed(state), len(indices))
             pairs[step % (3 * AHEAD)] = at
             prefetch(users, at, 1)
             prefetch(indices, at, 1)

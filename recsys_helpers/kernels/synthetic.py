@@ -3,23 +3,14 @@
 import numpy as np
 
 from .compiling import njit
-
-# Constants of SplitMix64 (Steele, Lea and Flood 2014): one 64-bit state, the same stream on every machine.
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_S30, _S27, _S31, _S11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+from .hashing import STEP, mixed
 
 
 @njit
 def _uniform(state):
     """Next number in (0, 1]; never 0, so that its logarithm is finite."""
-    state[0] += _GAMMA
-    z = state[0]
-    z = (z ^ (z >> _S30)) * _MIX_1
-    z = (z ^ (z >> _S27)) * _MIX_2
-    z = z ^ (z >> _S31)
-    return (np.float64(z >> _S11) + 1.0) * (1.0 / 9007199254740992.0)
+    state[0] += STEP
+    return (np.float64(mixed(state[0]) >> np.uint64(11)) + 1.0) * (1.0 / 9007199254740992.0)
 
 
 @njit

@@ -50,6 +50,29 @@ def settled_threshold(ratings, threshold="auto"):
     return float(cut) if some and ratings.values.min() < ratings.values.max() else -np.inf
 
 
+def liked_from(ratings):
+    """The lowest rating of a table that counts as a like: a threshold for metrics, which want a number.
+
+    Parameters
+    ----------
+    ratings : Ratings
+
+    Returns
+    -------
+    float
+        The lowest in the upper quarter of the scale, such as 4 of 5 stars. Where every pair is a like (see
+        `settled_threshold`), the lowest of all; but where that is not above zero, and so no gain, again that
+        of the upper quarter, or the highest where none lies there.
+    """
+    cut, least = settled_threshold(ratings), float(ratings.values.min())
+    if not np.isfinite(cut):
+        if least > 0:
+            return least
+        cut = ratings.scale[0] + LIKED_FROM * (ratings.scale[1] - ratings.scale[0])
+    upper = ratings.values[ratings.values >= cut]
+    return float(upper.min()) if len(upper) else float(ratings.values.max())
+
+
 def positives(ratings, threshold, weights="binary"):
     """The liked pairs as a sparse matrix of users and items.
 
