@@ -112,7 +112,8 @@ def contestants(ratings):
             ranks | {"reg": around(0.01, 2, 3), "unobserved_weight": around(0.1, 2, 3)},
         ),
         "EASE": (EASE(), {"reg": around(300.0, 8, 2)}),
-        "SLIM": (SLIM(), {"l1": around(1.0, 2, 3), "l2": around(100.0, 4, 2)}),
+        # A fit with small penalties takes minutes, so it keeps to the search of its own ("auto").
+        "SLIM": (SLIM(), None),
         "likes neighbors": (LikesKNN(), {"similarity": ["cosine", "bm25"], "n_neighbors": around(100, 4, 2)}),
         "likes of neighbors": (
             LikesUserKNN(), {"similarity": ["cosine", "tfidf"], "n_neighbors": around(100, 4, 2)}
