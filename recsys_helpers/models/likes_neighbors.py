@@ -124,7 +124,6 @@ class LikesKNN(_Neighbors, ItemWeights):
         return near
 
 
-@documented
 class LikesUserKNN(_Neighbors):
     r"""Score an item by how much the people most like a person like it: neighbors among users.
 
@@ -137,17 +136,17 @@ class LikesUserKNN(_Neighbors):
     ----------
     n_neighbors : int
         For each user.
-    similarity : {"cosine", "jaccard", "tfidf", "bm25"}
-    k1, b : float
-        K and B of "bm25"; b at most 1.
-    threshold, weights
-        As in `EASE`. "jaccard" looks at ones alone.
-    {n_threads}
+    similarity, k1, b, threshold, weights, n_threads
+        As in `LikesKNN`.
 
     Attributes
     ----------
     profiles_ : csr_array, shape (m, n)
         The users' rows as they are compared.
+    matrix_ : csr_array, shape (m, n)
+        The likes, weighed.
+    item_likes_ : ndarray of int, shape (n,)
+        Users who like each item.
     threshold_, popularity_, likes_
         As in `EASE`.
 
