@@ -11,7 +11,7 @@ help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
-	@echo "make leaderboard [DATA=100k, 20m-strong or a file]  every model on the same splits; about half an hour"
+	@echo "make leaderboard [DATA=100k, 20m-strong or a file]  every model on the same splits; most of an hour"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make app    rate films and get recommendations in the browser"
 	@echo "make api    the same model as an HTTP service"
