@@ -305,3 +305,40 @@ def test_a_fault_fails_the_build(small_book, cell, words):
     done = build(small_book(cell))
     assert done.returncode != 0
     assert words in done.stdout + done.stderr
+
+
+# ---- outputs on another machine -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "printed, now, same",
+    [
+        ("0.256", "0.257", True),
+        ("0.256", "0.258", False),
+        ("-0.01 in 12", "-0.02 in 12", True),
+        ("12 films", "13 films", False),
+        ("0.50", "0.5", True),
+        ("0.256 stars", "0.256 Stars", False),
+        ("1.0", "1.0 2.0", False),
+        ("1.25e-10", "1.26e-10", True),
+        ("1.25e-10", "1.25e-09", False),
+    ],
+)
+def test_outputs_may_differ_by_one_in_a_last_digit(printed, now, same):
+    # One run of nbval a case would take a minute; the comparison is taken from the file it loads.
+    spec = importlib.util.spec_from_file_location("book_conftest", ROOT / "book" / "conftest.py")
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    assert (conftest.Printed(printed) == conftest.Printed(now)) is same
+    assert (conftest.Printed(printed) != conftest.Printed(now)) is not same
+
+
+def test_nbval_compares_with_that(tmp_path):
+    shutil.copy(ROOT / "book" / "conftest.py", tmp_path)
+    for name, printed in ("near", "0.257"), ("far", "0.259"):
+        output = nbformat.v4.new_output("stream", name="stdout", text=f"{printed}\n")
+        cell = nbformat.v4.new_code_cell("print(0.256)", outputs=[output], execution_count=1)
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--rootdir=.", "."]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
+    assert "1 failed, 1 passed" in done.stdout and "far.ipynb" in done.stdout, done.stdout + done.stderr

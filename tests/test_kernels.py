@@ -201,6 +201,39 @@ def test_the_number_of_threads_can_be_set_from_outside():
 # ---- heaps, vectors, products ------------------------------------------------------------
 
 
+DOTS = """
+import llvmlite.binding as llvm
+import numpy as np
+
+found = llvm.get_host_cpu_features
+llvm.get_host_cpu_features = lambda: {"avx512f": WIDTH == 64}
+from recsys_helpers.kernels import vectors
+llvm.get_host_cpu_features = found
+from recsys_helpers.kernels.compiling import njit
+from recsys_helpers.kernels.vectors import dot, dot_difference
+
+assert vectors.VECTOR_BYTES == WIDTH
+
+@njit
+def both(x, y, n_vectors):
+    ld = x.shape[1]
+    return dot(x, 0, y, ld, n_vectors), dot_difference(x, 0, y, ld, 0, n_vectors)
+
+rng = np.random.default_rng(0)
+for dtype in (np.float32, np.float64):
+    for k in (1, 7, 8, 9, 24, 33, 64, 100):
+        x, y = (vectors.padded(rng.normal(size=(2, k)).astype(dtype), dtype) for _ in range(2))
+        print(k, [float(number).hex() for number in both(x, y, x.shape[1] // vectors.lanes(dtype))])
+"""
+
+
+def test_a_sum_of_products_is_the_same_to_the_bit_whatever_the_registers_hold(tmp_path):
+    # What stochastic gradient descent adds up; LLVM splits 64 bytes into what this machine has.
+    fresh = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    narrow, wide = (run_python(f"WIDTH = {width}\n{DOTS}", env=fresh) for width in (32, 64))
+    assert narrow.stdout == wide.stdout and narrow.stdout.count("0x") == 32
+
+
 @settings(deadline=None)  # the first call compiles
 @given(st.lists(st.integers(-3, 3), max_size=40), st.integers(1, 8))
 def test_a_heap_keeps_the_best_in_order(values, k):

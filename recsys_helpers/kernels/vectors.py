@@ -36,6 +36,7 @@ _AVX512 = _compiles_for_avx512()
 VECTOR_BYTES = 64 if _AVX512 else 32  # elsewhere LLVM splits 32 bytes into what the machine has
 MR = 8 if _AVX512 else 4  # rows of a tile: MR x 3 sums, 3 vectors and 1 scalar fit in the registers
 LANES = 16  # of `add_lanes`: one AVX-512 register of float32; narrower machines split it
+SUMS = 64 // VECTOR_BYTES  # vectors in which `dot` sums
 
 # What a tile does with C.
 STORE, ADD, SUBTRACT = 0, 1, 2
@@ -245,8 +246,20 @@ def prefetch(typingctx, a, a0, count):
     return types.void(a, a0, count), codegen
 
 
-def _lane_sum(builder, v, total):
-    """The sum of the lanes of a vector."""
+def _sum_of_products(builder, v, n_vectors, product):
+    """The sum of left * right over whole vectors, where left, right = product(number of the vector).
+
+    It adds up 64 bytes side by side, whatever the machine's registers hold: a sum in another order
+    rounds otherwise, and after a million steps of stochastic gradient descent that is another model.
+    """
+
+    def part(t, sums):
+        # The sums take turns.
+        return [*sums[1:], v.fma(*product(t), sums[0])]
+
+    total, *rest = loop(builder, n_vectors, [v.zero] * SUMS, part)
+    for more in rest:
+        total = builder.fadd(total, more)
     half = v.w // 2
     while half:
         folded = v.shuffle(total, total, [(i + half) % v.w for i in range(v.w)])
@@ -261,12 +274,11 @@ def dot(typingctx, x, x0, y, y0, n_vectors):
     def codegen(context, builder, signature, args):
         v, (x, x0, y, y0, n_vectors) = unpack(context, builder, signature, args)
 
-        def part(j, sums):
-            shift = builder.mul(j, x0.type(v.w))
-            left, right = v.load(x, builder.add(x0, shift)), v.load(y, builder.add(y0, shift))
-            return [v.fma(left, right, sums[0])]
+        def product(t):
+            shift = builder.mul(t, x0.type(v.w))
+            return v.load(x, builder.add(x0, shift)), v.load(y, builder.add(y0, shift))
 
-        return _lane_sum(builder, v, loop(builder, n_vectors, [v.zero], part)[0])
+        return _sum_of_products(builder, v, n_vectors, product)
 
     return x.dtype(x, x0, y, y0, n_vectors), codegen
 
@@ -278,12 +290,12 @@ def dot_difference(typingctx, x, x0, y, i0, j0, n_vectors):
     def codegen(context, builder, signature, args):
         v, (x, x0, y, i0, j0, n_vectors) = unpack(context, builder, signature, args)
 
-        def part(t, sums):
+        def product(t):
             shift = builder.mul(t, x0.type(v.w))
             left, first, second = (v.load(a, builder.add(at, shift)) for a, at in ((x, x0), (y, i0), (y, j0)))
-            return [v.fma(left, builder.fsub(first, second), sums[0])]
+            return left, builder.fsub(first, second)
 
-        return _lane_sum(builder, v, loop(builder, n_vectors, [v.zero], part)[0])
+        return _sum_of_products(builder, v, n_vectors, product)
 
     return x.dtype(x, x0, y, i0, j0, n_vectors), codegen
 
