@@ -6,13 +6,14 @@ SITE := _build/html/book/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv') \
   $(wildcard benchmarks/results/*.json benchmarks/*.csv)
 
-.PHONY: help book test lab app api bench leaderboard lock clean
+.PHONY: help book notebooks test lab app api bench leaderboard lock clean
 help:
 	@echo "make book   build the book into _build/html (executes what has changed)"
+	@echo "make notebooks  plain copies of the chapters, for JupyterLab, VS Code and Colab, into notebooks/"
 	@echo "make test   unit tests, notebooks, and the built site"
 	@echo "make bench  the package beside its peers, each in one run; minutes to an hour"
 	@echo "make leaderboard [DATA=100k, 20m-strong or a file]  every model on the same splits; most of an hour"
-	@echo "make lab    open the chapters in JupyterLab"
+	@echo "make lab    open these copies in JupyterLab"
 	@echo "make app    rate films and get recommendations in the browser"
 	@echo "make api    the same model as an HTTP service"
 	@echo "make lock   resolve requirements.lock again"
@@ -42,8 +43,12 @@ book: _build/.inputs
 	  || { rm -rf _build/.doctrees _build/html; exit 1; }
 	@echo "The book is built. Open file://$(CURDIR)/$(SITE)"
 
-lab: $(VENV)/.installed
-	cd book && ../$(BIN)/jupyter lab
+# A copy that somebody has changed stays as it is.
+notebooks: $(VENV)/.installed
+	$(BIN)/python book/_ext/plain.py notebooks
+
+lab: notebooks
+	cd notebooks && ../$(BIN)/jupyter lab
 
 # Started in their folder, where Streamlit finds its settings.
 app: $(VENV)/.installed
@@ -54,11 +59,25 @@ api: $(VENV)/.installed
 
 # ---- tests ------------------------------------------------------------------
 
-# Three runs: the package in parallel; the chapters, which must give their committed outputs again;
-# and the built pages in a browser.
-test: book
+# The package as readers elsewhere have it: the wheel and what it asks for, nothing of this folder.
+.venv-wheel/.installed: requirements.lock pyproject.toml $(MADE_OF)
+	rm -rf .venv-wheel _build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w _build/wheel .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock \
+	  "recsys_helpers[book] @ file://$$(ls $(CURDIR)/_build/wheel/*.whl)"
+	.venv-wheel/bin/python -m ipykernel install --prefix .venv-wheel --name wheel > /dev/null
+	@touch $@
+
+# Three runs: the package in parallel; the chapters' plain copies in the wheel's environment, which must
+# give the committed outputs again; and the built pages, and the copies in JupyterLab, in a browser.
+test: book .venv-wheel/.installed
 	$(BIN)/python -m pytest -n 2 -m "not site and not browser"
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-sanitize-with tests/nbval.cfg book
+	rm -rf _build/elsewhere
+	$(BIN)/python book/_ext/plain.py _build/elsewhere
+	cp book/conftest.py _build/elsewhere
+	cd _build/elsewhere && JUPYTER_PATH=$(CURDIR)/.venv-wheel/share/jupyter $(CURDIR)/$(BIN)/python -m pytest \
+	  -n 2 --dist loadfile --rootdir=. --nbval --nbval-sanitize-with $(CURDIR)/tests/nbval.cfg --nbval-kernel-name wheel .
 	$(BIN)/python -m pytest -n 2 -m "site or browser" tests
 
 # ---- benchmarks -------------------------------------------------------------

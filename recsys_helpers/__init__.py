@@ -13,6 +13,7 @@ _HOME = {
     "load_movielens": "data",
     "load_ratings": "data",
     "open_ratings": "data",
+    "repository_file": "data",
     "synthetic_ratings": "data",
     "BPR": "models",
     "BiasModel": "models",

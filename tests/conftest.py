@@ -1,7 +1,9 @@
 """Shared small data, and a browser for the pages."""
 
+import importlib.util
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,14 @@ CHROMIUM = os.environ.get("CHROMIUM") or next(
     ),
     None,
 )
+
+
+def load_script(path):
+    """A module from a file that no package holds."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def make_ratings(triples, **options):

@@ -11,12 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from conftest import load_script
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
 REPOSITORY = "https://github.com/recsys-book/recsys-book"
 INSTALL = f"""if "google.colab" in str(get_ipython()):
-    %pip install -q "recsys_helpers @ git+{REPOSITORY}\""""
+    %pip install -q "recsys_helpers[book] @ git+{REPOSITORY}\""""
 
 
 @pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.stem)
@@ -268,8 +269,8 @@ def small_book(tmp_path):
     """The real configuration around a book of one page."""
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/page\n")
-    for static in ("book/_static", "recsys_helpers/serving/static"):
-        shutil.copytree(ROOT / static, tmp_path / static)
+    for folder in ("book/_ext", "book/_static", "recsys_helpers/serving/static"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
 
     def write(*cells):
@@ -326,11 +327,9 @@ def test_a_fault_fails_the_build(small_book, cell, words):
 )
 def test_outputs_may_differ_by_one_in_a_last_digit(printed, now, same):
     # One run of nbval a case would take a minute; the comparison is taken from the file it loads.
-    spec = importlib.util.spec_from_file_location("book_conftest", ROOT / "book" / "conftest.py")
-    conftest = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conftest)
-    assert (conftest.Printed(printed) == conftest.Printed(now)) is same
-    assert (conftest.Printed(printed) != conftest.Printed(now)) is not same
+    Printed = load_script(ROOT / "book" / "conftest.py").Printed
+    assert (Printed(printed) == Printed(now)) is same
+    assert (Printed(printed) != Printed(now)) is not same
 
 
 def test_nbval_compares_with_that(tmp_path):

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.server
-import importlib.util
 import io
 import json
 import threading
@@ -13,6 +12,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import load_script
 
 from recsys_helpers import PureSVD, evaluation, load_movielens, load_ratings, metrics, splits
 from recsys_helpers.data import editions, fetch, load_100k_folds, synthetic_ratings
@@ -26,10 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def leaderboard():
-    spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "benchmarks" / "leaderboard.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "leaderboard.py")
 
 
 # ---- what is kept -------------------------------------------------------------------------
@@ -377,10 +374,7 @@ def test_whatever_enters_takes_part(leaderboard, medium, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def strong():
-    spec = importlib.util.spec_from_file_location("strong", ROOT / "benchmarks" / "strong.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "strong.py")
 
 
 @pytest.fixture

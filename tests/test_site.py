@@ -8,13 +8,19 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from conftest import load_script
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
 MADE_BY_SPHINX = {"genindex.html", "search.html", "py-modindex.html", "index.html"}
 PAGES = sorted(p.relative_to(HTML).as_posix() for p in HTML.glob("book/*.html"))
 WIDTHS = {"desktop": 1280, "phone": 390}
+
+CHAPTERS = sorted((HTML.parents[1] / "book").glob("[0-9][0-9]_*.ipynb"))
+GLUED = "application/papermill.record/text/plain"
+Printed = load_script(HTML.parents[1] / "book" / "conftest.py").Printed
 
 pytestmark = pytest.mark.site
 
@@ -50,6 +56,29 @@ def test_no_broken_internal_link(soups):
                     if other is not None and not other.find(attrs={"id": unquote(anchor)}):
                         broken.append(f"{page}: {element[attribute]} (no such anchor)")
     assert not broken
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_numbers_in_the_text_are_those_that_the_build_computed(chapter):
+    """The cells that hand them on are not in the plain copies, which nbval compares."""
+    from jupyter_cache import get_cache
+
+    cache = get_cache(HTML.parent / ".jupyter_cache")
+    built = cache.get_cache_bundle(cache.match_cache_file(chapter).pk).nb
+    computed, committed = glued(built), glued(nbformat.read(chapter, as_version=4))
+    assert committed.keys() <= computed.keys()
+    assert {name: Printed(text) for name, text in committed.items()} == {n: computed[n] for n in committed}
+
+
+def glued(notebook):
+    """What the text shows of cells whose outputs do not vary."""
+    return {
+        output.metadata["scrapbook"]["name"]: str(output.data[GLUED])
+        for cell in notebook.cells
+        if "nbval-ignore-output" not in cell.get("metadata", {}).get("tags", ())
+        for output in cell.get("outputs", ())
+        if GLUED in output.get("data", {})
+    }
 
 
 def test_every_picture_says_what_it_shows(soups):

@@ -12,6 +12,7 @@ _HOME = {
     "load_movielens": "movielens",
     "load_ratings": "tables",
     "open_ratings": "tables",
+    "repository_file": "places",
     "synthetic_ratings": "synthetic",
 }
 _MODULES = {

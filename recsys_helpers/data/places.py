@@ -40,6 +40,34 @@ def embedded():
     )
 
 
+def repository_file(name):
+    """A file of the repository that the installed package carries, too.
+
+    Parameters
+    ----------
+    name : str
+        Its path in the repository: a benchmark's results, ``"benchmarks/results/als.json"``, the figures
+        of the literature, or the model of the page "Try it".
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        When neither the repository nor the package has it.
+    """
+    for folder in (PACKAGE.parent, PACKAGE / "_data"):
+        if (folder / name).is_file():
+            return folder / name
+    carried = sorted(str(path.relative_to(PACKAGE / "_data")) for path in (PACKAGE / "_data").rglob("*.json"))
+    raise FileNotFoundError(
+        f"{name!r} is not in the repository of the book{', nor in the package, which has ' * bool(carried)}"
+        f"{', '.join(carried)}"
+    )
+
+
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 
