@@ -335,7 +335,7 @@ def test_100k_and_1m_from_the_download_to_the_page(leaderboard, served, tmp_path
     assert again["rows"] == results["100k"]["rows"] and again["taken_over"] == 3 * 11 * 2
 
     monkeypatch.chdir(book)
-    space = {"pd": pd, "Path": Path, "json": json, "stored": lambda name: kept.parent / name}
+    space = {"pd": pd, "json": json, "leaderboard": kept / "leaderboard-latest-small.json"}
     exec(literature_cell(), space)
     ours = space["kin"]["our RMSE"]
     assert ours.loc[("100k", "u1", "GLocal-K")] == pytest.approx(board.loc["u1", "rmse"].min())

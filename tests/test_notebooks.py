@@ -7,11 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
 from conftest import load_script
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 RAW = re.compile(r"\{[\w:+-]+\}`|^ *(:::|`{3,}\{)|^\([\w-]+\)=$|\.(ipynb|md)(#[\w-]+)?\)", re.M)
@@ -173,6 +176,32 @@ def test_a_copy_that_its_reader_changed_stays(tmp_path):
     assert mine.read_text() == changed
     mine.unlink()
     assert plain.write(tmp_path) == [] and mine.exists()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_colab_installs_what_the_wheel_offers(copies, chapter):
+    """The first code cell as Colab runs it, with a pip that only listens. That the chapters run with no
+    more than this installs is shown by `make test`, which runs the copies in the wheel's environment."""
+    cell = next(c for c in nbformat.read(copies / chapter.name, as_version=4).cells if c.cell_type == "code")
+
+    class Colab:
+        __module__ = "google.colab._shell"
+        asked = []
+
+        def run_line_magic(self, *line):
+            self.asked.append(line)
+
+    shell = Colab()
+    code = TransformerManager().transform_cell(cell.source)
+    exec(code, {"get_ipython": lambda: shell})
+    [(magic, line)] = shell.asked
+    quiet, _, wanted = line.partition("-q ")
+    wanted = Requirement(wanted.strip('"'))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (magic, wanted.name, wanted.extras) == ("pip", project["name"], {"book"})
+    assert wanted.url.startswith("git+https://") and "book" in project["optional-dependencies"]
+    exec(code, {"get_ipython": lambda: "another shell"})
+    assert len(shell.asked) == 1
 
 
 def test_binder_makes_the_copies_after_its_installation(tmp_path):
