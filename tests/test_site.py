@@ -70,6 +70,16 @@ def test_the_numbers_in_the_text_are_those_that_the_build_computed(chapter):
     assert {name: Printed(text) for name, text in committed.items()} == {n: computed[n] for n in committed}
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_buttons_lead_to_plain_copies(soups, chapter):
+    links = {a["href"] for a in soups[f"book/{chapter.stem}.html"].select("a[href]")}
+    assert any(link.endswith(f"/main?urlpath=lab/tree/notebooks/{chapter.name}") for link in links)
+    assert any(link.endswith(f"/blob/notebooks/{chapter.name}") for link in links)
+    [download] = {link for link in links if "_sources" in link}
+    copy = nbformat.read(HTML / "book" / download, as_version=4)
+    assert not any("{glue" in cell.source or ":::" in cell.source for cell in copy.cells)
+
+
 def glued(notebook):
     """What the text shows of cells whose outputs do not vary."""
     return {

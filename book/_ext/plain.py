@@ -42,7 +42,7 @@ LINK = re.compile(r"(?<!!)\]\((?P<to>[^)\s]+)\)")
 
 def chapters():
     """The notebooks of the book, in its order."""
-    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text()).get("parts", ())
     files = [ROOT / f"{chapter['file']}.ipynb" for part in parts for chapter in part["chapters"]]
     return [path for path in files if path.exists()]
 
@@ -384,13 +384,17 @@ def _digest(text):
 
 
 def _offer_download(app, pagename, templatename, context, doctree):
-    """The button for the notebook leads to the plain copy."""
-    path = Path(app.srcdir) / f"{pagename}.ipynb"
-    if path.exists():
-        copy = Path(app.outdir) / "_sources" / f"{pagename}.ipynb"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(plain(nbformat.read(path, as_version=4), path.stem), copy)
+    """A button for the notebook, on pages that are one; Sphinx puts the file itself behind it."""
+    if (Path(app.srcdir) / f"{pagename}.ipynb").exists():
         context["sourcename"] = f"{pagename}.ipynb"
+
+
+def _write_downloads(app, error):
+    """Plain copies in place of the files that Sphinx put there."""
+    for path in chapters() if error is None else ():
+        copy = Path(app.outdir) / "_sources" / path.relative_to(ROOT)
+        if copy.exists():
+            nbformat.write(plain(nbformat.read(path, as_version=4), path.stem), copy)
 
 
 def _launch_copies(app, pagename, templatename, context, doctree):
@@ -404,6 +408,7 @@ def _launch_copies(app, pagename, templatename, context, doctree):
 def setup(app):
     app.connect("html-page-context", _offer_download, priority=100)
     app.connect("html-page-context", _launch_copies, priority=900)
+    app.connect("build-finished", _write_downloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
