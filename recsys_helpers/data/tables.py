@@ -410,7 +410,7 @@ class _Text:
             if is_id and not whole and all(re.fullmatch(r"0|[1-9]\d{0,19}", cell) for cell in cells):
                 largest = max(map(int, cells))
                 out[name] = pl.Int64 if largest < 2**63 else pl.UInt64 if largest < 2**64 else pl.String
-            if out[name] == pl.Int64 and not is_id and plain(name) not in ("timestamp", "unixreviewtime"):
+            if out[name] == pl.Int64 and not is_id and not _is_time(name):
                 out[name] = pl.Float64  # a rating of 4.5 may come after any number of whole ones
         return out
 
@@ -450,7 +450,7 @@ class _Text:
         """Ids back as text where a column writes 0123: read as numbers, 0123 and 123 would be one."""
         import polars as pl
 
-        ids = [name for name, kind in types.items() if kind in (pl.Int64, pl.UInt64)]
+        ids = [name for name, kind in types.items() if kind in (pl.Int64, pl.UInt64) and not _is_time(name)]
         if not ids or not self._may_have_zeros():
             return frame
         text = self._read({name: pl.String for name in ids})
@@ -461,7 +461,9 @@ class _Text:
         """Whether any field of the file begins with a zero before another digit; a pass over its bytes."""
         raw = np.memmap(self.source, np.uint8, "r") if isinstance(self.source, Path) else self.source
         raw = np.asarray(raw) if isinstance(raw, np.memmap) else np.frombuffer(raw, np.uint8)
-        signs, edges = [ord(c) for c in "+-"], [ord(c) for c in ("\n", '"', self.dialect.separator)]
+        is_sign, is_edge = np.zeros((2, 256), bool)
+        is_sign[[ord(c) for c in "+-"]] = True
+        is_edge[[ord(c) for c in ("\n", '"', self.dialect.separator)]] = True
         zero, step = np.uint8(ord("0")), 1 << 18  # temporaries stay in cache
         for first in range(0, len(raw), step):
             # Two bytes before and one after those that are looked at; the file begins as a line does.
@@ -469,8 +471,8 @@ class _Text:
             block = block if first else np.concatenate([np.full(2, ord("\n"), np.uint8), block])
             digit = block - zero < 10
             at = 2 + np.flatnonzero((block[2:-1] == zero) & digit[3:] & ~digit[1:-2])
-            at -= np.isin(block[at - 1], signs)
-            if np.isin(block[at - 1], edges).any():
+            at -= is_sign[block[at - 1]]
+            if is_edge[block[at - 1]].any():
                 return True
         return False
 
@@ -564,6 +566,10 @@ def _number(cell):
 
 def _date(cell):
     return re.match(r"\s*\d{4}-\d\d-\d\d", cell) is not None
+
+
+def _is_time(name):
+    return plain(name) in ("timestamp", "unixreviewtime")
 
 
 def _is_number_like(series):
