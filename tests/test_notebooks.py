@@ -122,6 +122,8 @@ def test_what_hands_numbers_to_the_text_is_gone():
     assert [cell.source for cell in told.cells] == ["import json\nimport os", "x = 1\nprint(x)"]
     assert told.cells[1].outputs == [out]
     assert [cell.execution_count for cell in told.cells] == [1, 2]
+    # JupyterLab writes this name into a notebook that has another, and then takes it for changed.
+    assert told.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
 
 
 def test_a_hidden_cell_stays_where_a_later_one_reads_what_it_makes():

@@ -298,7 +298,9 @@ def plain(notebook, name):
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
-    metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
+    metadata = {key: dict(notebook.metadata[key]) for key in ("kernelspec", "language_info")}
+    # As JupyterLab calls it, which would take the copy for changed otherwise.
+    metadata["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
