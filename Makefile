@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SITE := _build/html/book/index.html
 MADE_OF := $(shell find recsys_helpers data/ml-latest-small -name '*.py' -o -name '*.csv') \
-  $(wildcard benchmarks/results/*.json benchmarks/*.csv)
+  $(wildcard benchmarks/results/*.json benchmarks/*.csv) book/_static/try_it/model.js
 
 .PHONY: help book notebooks test lab app api bench leaderboard lock clean
 help:

@@ -197,8 +197,7 @@ def test_colab_installs_what_the_wheel_offers(copies, chapter):
     code = TransformerManager().transform_cell(cell.source)
     exec(code, {"get_ipython": lambda: shell})
     [(magic, line)] = shell.asked
-    quiet, _, wanted = line.partition("-q ")
-    wanted = Requirement(wanted.strip('"'))
+    wanted = Requirement(line.partition("-q ")[2].strip('"'))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (magic, wanted.name, wanted.extras) == ("pip", project["name"], {"book"})
     assert wanted.url.startswith("git+https://") and "book" in project["optional-dependencies"]

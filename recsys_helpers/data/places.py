@@ -61,11 +61,7 @@ def repository_file(name):
     for folder in (PACKAGE.parent, PACKAGE / "_data"):
         if (folder / name).is_file():
             return folder / name
-    carried = sorted(str(path.relative_to(PACKAGE / "_data")) for path in (PACKAGE / "_data").rglob("*.json"))
-    raise FileNotFoundError(
-        f"{name!r} is not in the repository of the book{', nor in the package, which has ' * bool(carried)}"
-        f"{', '.join(carried)}"
-    )
+    raise FileNotFoundError(f"{name!r} is neither in the repository of the book nor in the installed package")
 
 
 # What zipfile and its decompressors raise on damaged, encrypted or unknown content.
