@@ -72,13 +72,13 @@ api: $(VENV)/.installed
 # Three runs: the package in parallel; the chapters' plain copies in the wheel's environment, which must
 # give the committed outputs again; and the built pages, and the copies in JupyterLab, in a browser.
 test: book .venv-wheel/.installed
-	$(BIN)/python -m pytest -n 2 -m "not site and not browser"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not site and not browser"
 	rm -rf _build/elsewhere
 	$(BIN)/python book/_ext/plain.py _build/elsewhere
 	cp book/conftest.py _build/elsewhere
 	cd _build/elsewhere && JUPYTER_PATH=$(CURDIR)/.venv-wheel/share/jupyter $(CURDIR)/$(BIN)/python -m pytest \
 	  -n 2 --dist loadfile --rootdir=. --nbval --nbval-sanitize-with $(CURDIR)/tests/nbval.cfg --nbval-kernel-name wheel .
-	$(BIN)/python -m pytest -n 2 -m "site or browser" tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "site or browser" tests
 
 # ---- benchmarks -------------------------------------------------------------
 

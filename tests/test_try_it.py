@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_ratings
+from conftest import make_ratings, violations
 
 from recsys_helpers import BiasedALS, ImplicitALS, Ratings, export, load_movielens
 
@@ -612,7 +612,7 @@ def test_without_a_like_the_page_says_so_and_shows_what_most_like(visit, both):
 @pytest.mark.browser
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_built_page_in_use(visit, axe, width, mode):
+def test_the_built_page_in_use(visit, width, mode):
     if not SITE.exists():
         pytest.fail(f"{SITE} does not exist; run `make book` first")
     page = visit(SITE, store(FIVE), viewport={"width": width, "height": 900}, color_scheme=mode)
@@ -629,7 +629,5 @@ def test_the_built_page_in_use(visit, axe, width, mode):
     assert page.locator(".try-it-choose li").first.inner_text().startswith("Terminator")
     assert page.evaluate("document.documentElement.dataset.theme") == mode
     assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
-    found = axe.run(page, context="#try-it-tool", options={"resultTypes": ["violations"]}).response[
-        "violations"
-    ]
+    found = violations(page, "#try-it-tool")
     assert not [f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:200]}" for v in found]
