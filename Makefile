@@ -38,7 +38,9 @@ _build/.inputs: $(VENV)/.installed $(MADE_OF)
 	@mkdir -p _build && touch $@
 
 # A failed build forgets its state, or Sphinx would skip the faulty page, and its warning, next time.
+# With TOGETHER=1 the chapters are executed before it, one a core: sooner done, but each takes longer.
 book: _build/.inputs
+	$(if $(TOGETHER),$(BIN)/python book/_ext/execute.py)
 	$(BIN)/jupyter-book build . --path-output . -n -W --keep-going --quiet \
 	  || { rm -rf _build/.doctrees _build/html; exit 1; }
 	@echo "The book is built. Open file://$(CURDIR)/$(SITE)"

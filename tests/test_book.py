@@ -308,6 +308,24 @@ def test_a_fault_fails_the_build(small_book, cell, words):
     assert words in done.stdout + done.stderr
 
 
+def test_what_was_executed_ahead_is_not_executed_again(small_book):
+    """execute.py runs in the build's folder and fills its cache; what failed there is left to the build."""
+    note = "open('runs', 'a').write('x')"
+    folder = small_book(nbformat.v4.new_code_cell(note))
+    shutil.copy(folder / "book" / "page.ipynb", folder / "book" / "other.ipynb")
+    small_book(nbformat.v4.new_code_cell(f"{note}; 1 / 0"))
+    parts = "parts:\n- chapters:\n  - file: book/page\n  - file: book/other\n"
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: book/start\n{parts}")
+    (folder / "book" / "start.md").write_text("# Start\n")
+    ahead = [sys.executable, folder / "book" / "_ext" / "execute.py"]
+    done = subprocess.run(ahead, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0 and "ZeroDivisionError" in done.stderr, done.stderr
+    assert (folder / "book" / "runs").read_text() == "xx"
+    built = build(folder)
+    assert built.returncode != 0 and "ZeroDivisionError" in built.stdout + built.stderr
+    assert (folder / "book" / "runs").read_text() == "xxx", "the sound one ran again, or the other did not"
+
+
 # ---- outputs on another machine -------------------------------------------------------------
 
 
