@@ -166,7 +166,7 @@ def _open(browser, url, width, mode):
             r.url.startswith((home, "data:", "blob:")) or page.troubles.append(f"leaves the site: {r.url}")
         ),
     )
-    page.goto(url, wait_until="load")
+    page.goto(url, wait_until="load", timeout=120_000)  # a busy machine takes its time
     page.evaluate(
         "async () => { await document.fonts.ready; if (window.MathJax) await MathJax.startup.promise; }"
     )
