@@ -92,13 +92,16 @@ def recommend(options):
 def page(options):
     """The page that recommends in its reader's browser."""
     from .models import BiasedALS
+    from .serving import Questions
     from .serving.export import likes_model, write_page
 
     ratings = _ratings(options)
     genres = ratings.movies is not None and "genres" in ratings.movies.columns
     model = BiasedALS(16, genres=bool(genres), verbose=sys.stderr.isatty()).fit(ratings)
     likes = likes_model(ratings)
-    print(write_page(model, options.out, likes=likes, title=options.title or ratings.name))
+    asking = Questions(model)
+    title = options.title or ratings.name
+    print(write_page(model, options.out, likes=likes, questions=asking, title=title))
 
 
 def fetch(options):

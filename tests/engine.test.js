@@ -15,7 +15,7 @@ function pack(type, values) {
 // Five films with one factor; steps turn the integers into 1, 1, 1, -1, -1 and biases of 0, .5, 0, -.5, 0.
 function file(changes = {}) {
   return {
-    format: "recsys_helpers.try_it", version: 2, data: "toy", factors: 1, mean: 3.5, reg: 1, bias_reg: 2,
+    format: "recsys_helpers.try_it", version: 3, data: "toy", factors: 1, mean: 3.5, reg: 1, bias_reg: 2,
     weighted: false, scale: [0.5, 5], step: 0.5, steps: [0.5, 0.25],
     noun: ["film", "films"], columns: ["userId", "movieId"], reader: 0,
     films: pack("int16", [2, 0, 2, 2, 2, 0, -2, -2, -2, 0]),
@@ -56,7 +56,7 @@ test("decode gives the arrays back", () => {
 const damaged = {
   "nothing": [undefined, /not a model/],
   "another format": [file({ format: "x" }), /not a model/],
-  "a later version": [file({ version: 3 }), /version is 3.*reads version 2/],
+  "a later version": [file({ version: 4 }), /version is 4.*reads version 3/],
   "an id that is no text": [file({ item_ids: ["a", "b", 3, "d", "e"] }), /ids are damaged/],
   "a scale upside down": [file({ scale: [5, 1] }), /scale is damaged/],
   "steps larger than the scale": [file({ step: 9 }), /scale is damaged/],
@@ -155,7 +155,7 @@ test("damaged likes are refused", () => {
 });
 
 test("the choice of a model is kept where there is one", () => {
-  const text = engine.keep(liking, new Map(), new Set([1]), "ratings");
+  const text = engine.keep(liking, new Map(), new Set([1]), new Set(), "ratings");
   assert.equal(engine.readKept(text, liking).by, "ratings");
   assert.equal(engine.readKept(text, toy).by, null);
   assert.equal(engine.readKept(text.replace('"ratings","r', '"x","r'), liking).by, null);
@@ -240,9 +240,9 @@ test("distance to a beginning, by hand", () => {
 
 test("what is kept comes back", () => {
   const ratings = new Map([[3, { value: 1.5, time: 7 }], [0, { value: 5, time: 8 }]]);
-  const text = engine.keep(toy, ratings, new Set([2]));
+  const text = engine.keep(toy, ratings, new Set([2]), new Set([1, 4]));
   const back = engine.readKept(text, toy);
-  assert.deepEqual(back, { ratings, hidden: new Set([2]), by: null, dropped: 0, unreadable: false });
+  assert.deepEqual(back, { ratings, hidden: new Set([2]), unseen: new Set([1, 4]), by: null, dropped: 0, unreadable: false });
   assert.deepEqual(engine.readKept(null, toy).ratings, new Map());
 });
 
@@ -281,7 +281,7 @@ const books = engine.decode(file({
 
 test("ids of text stay apart, in what is kept and in the table", () => {
   const ratings = new Map([[0, { value: 7, time: 1 }], [2, { value: 10, time: 2 }], [3, { value: 1, time: 3 }]]);
-  assert.deepEqual(engine.readKept(engine.keep(books, ratings, new Set([1, 4])), books).ratings, ratings);
+  assert.deepEqual(engine.readKept(engine.keep(books, ratings, new Set([1, 4]), new Set()), books).ratings, ratings);
   const text = JSON.stringify({ version: 1, ratings: [[123, 7, 1], ["123", 7.5, 1], ["123", 11, 1]], hidden: [123, "123"] });
   const kept = engine.readKept(text, books);
   assert.deepEqual([kept.ratings.size, Array.from(kept.hidden), kept.dropped], [0, [1], 4]);

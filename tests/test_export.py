@@ -343,7 +343,7 @@ def test_refuses_another_suffix(model, tmp_path):
         (lambda t: "", "does not set"),
         (lambda t: "window.OTHER = {};", "does not set"),
         (lambda t: t[: len(t) // 2], "JSONDecodeError"),
-        (lambda t: t.replace('"version":2', '"version":3'), "version 3"),
+        (lambda t: t.replace('"version":3', '"version":4'), "version 4"),
         (lambda t: t.replace("uint8", "float8"), "float8"),
         (lambda t: t.replace('"titles":["movie 5",', '"titles":['), "different lengths"),
         (lambda t: t.replace('"mean"', '"mode"'), "KeyError"),

@@ -4,7 +4,8 @@
 
 fits `page_model` to the embedded ratings and writes the file behind the book's page "Try it".
 `write_page` writes the same page for any other model and data. A page ranks by predicted ratings, and, where
-it is given a second model, by likes alone; its reader switches between the two.
+it is given a second model, by likes alone; its reader switches between the two. With `Questions` it says how
+far a prediction may be off, and its questions take into account what the reader is likely to know.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from ..files import atomic_write
 from ..models.als import BiasedALS
 from ..models.implicit import ImplicitALS
 from .ids import plain
+from .questions import Questions
 from .scale import step_of
 
-FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 2
+FORMAT, FORMAT_VERSION = "recsys_helpers.try_it", 3
 VARIABLE = "window.TRY_IT_MODEL"
 TYPES = ("uint8", "uint16", "int16", "uint32", "int32")
 STATIC = files(__package__) / "static" / "try_it"
@@ -141,7 +143,7 @@ def rounded(model, bits=16):
     return twin
 
 
-def export_model(model, path, *, likes=None, bits=16):
+def export_model(model, path, *, likes=None, questions=None, bits=16):
     """Write a fitted model as a classic script that sets ``window.TRY_IT_MODEL``.
 
     A script, because a page opened from a folder (``file://``) may load scripts but neither
@@ -158,6 +160,9 @@ def export_model(model, path, *, likes=None, bits=16):
         Ends in .js. The file appears complete or not at all.
     likes : ImplicitALS, optional
         Fitted to the same ratings, with ``weights="binary"``: the page then ranks by likes, too.
+    questions : Questions, optional
+        Made for the same model: each prediction then has its standard deviation, and the page asks about items
+        that this reader is likely to know. Without, it takes what many know for what the reader knows.
     bits : int
         2 to 32, of which the file needs 16 or 32. At 16 the page's predictions are those of ``fold_in`` up
         to about a five-thousandth of the scale, at 32 up to the rounding of float32.
@@ -175,6 +180,7 @@ def export_model(model, path, *, likes=None, bits=16):
     """
     _check_model(model)
     _check_likes(likes, model)
+    _check_questions(questions, model)
     path = Path(path)
     if path.suffix != ".js":
         raise ValueError(f"path: got {path.name!r}; expected a name that ends in .js")
@@ -210,6 +216,8 @@ def export_model(model, path, *, likes=None, bits=16):
     }
     if likes is not None:
         content["likes"] = _likes_side(likes, bits)
+    if questions is not None:
+        content |= _questions_side(questions, bits)
     # "<" is escaped so that the text stays harmless even when somebody pastes it into a page.
     body = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     text = f"{VARIABLE} = {body.replace('<', chr(92) + 'u003c')};\n"
@@ -232,7 +240,9 @@ def read_model(path):
         for each film), ``counts``, ``mean``, ``reg``, ``bias_reg``, ``weighted``, ``scale``, ``step``,
         ``noun``, ``columns`` and ``reader``; and ``likes``, None or a dict: ``factors``, shape (n, k),
         ``liked_by`` (how many people like each item), ``threshold`` (None: every pair is a like),
-        ``weight``, ``reg`` and ``exponent``.
+        ``weight``, ``reg`` and ``exponent``; ``noise``, None or the standard deviation of a rating; and
+        ``knowing``, None or a dict of the model of who has rated what, for the most rated items in the order of
+        their numbers of ratings: ``factors``, ``bias``, ``mean``, ``reg`` and ``bias_reg``.
 
     Raises
     ------
@@ -250,7 +260,7 @@ def read_model(path):
         if (content["format"], content["version"]) != (FORMAT, FORMAT_VERSION):
             raise ValueError(f"its format is {content['format']!r}, version {content['version']}")
         k = content["factors"]
-        films = _unpack(content["films"]).reshape(-1, k + 1) * np.array(content["steps"])
+        films = _table_of(content)
         years = _unpack(content["years"]).astype(np.int64)
         sets = [[content["genres"][g] for g in one] for one in content["genre_sets"]]
         out = {
@@ -269,10 +279,17 @@ def read_model(path):
                 "factors": factors, "liked_by": _unpack(content["likes"]["liked_by"]).astype(np.int64)
             }  # fmt: skip
             lengths |= {f"likes.{name}": len(likes[name]) for name in ("factors", "liked_by")}
+        if (knowing := content.get("knowing")) is not None:
+            table = _table_of(knowing)
+            knowing = {name: knowing[name] for name in ("mean", "reg", "bias_reg")} | {
+                "factors": table[:, :-1], "bias": table[:, -1]
+            }  # fmt: skip
         if len(set(lengths.values())) > 1:
             raise ValueError(f"its columns have different lengths: {lengths}")
         plain = ("mean", "reg", "bias_reg", "weighted", "scale", "step", "noun", "columns", "reader")
-        return out | {name: content[name] for name in plain} | {"likes": likes}
+        return out | {name: content[name] for name in plain} | {
+            "likes": likes, "noise": content.get("noise"), "knowing": knowing
+        }  # fmt: skip
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path}: not a file of export_model, or a damaged one ({type(error).__name__}: {error}); "
@@ -280,7 +297,7 @@ def read_model(path):
         ) from error
 
 
-def write_page(model, folder, *, likes=None, title="Try it"):
+def write_page(model, folder, *, likes=None, questions=None, title="Try it"):
     """Write a page that recommends in its reader's browser, from a model of your own.
 
     The page searches, rates, recommends and explains, as the book's page "Try it" does. It opens from the
@@ -297,6 +314,8 @@ def write_page(model, folder, *, likes=None, title="Try it"):
     likes : ImplicitALS, optional
         A second model, for lists from likes alone; see `export_model`. The page then begins with these
         lists, and has a switch.
+    questions : Questions, optional
+        For predictions with their standard deviations, and for better questions; see `export_model`.
     title : str
         The heading.
 
@@ -319,6 +338,7 @@ def write_page(model, folder, *, likes=None, title="Try it"):
     """
     _check_model(model)
     _check_likes(likes, model)
+    _check_questions(questions, model)
     if not isinstance(title, str) or not title.strip():
         raise ValueError(f"title: got {title!r}; expected some text")
     folder = Path(folder)
@@ -327,7 +347,7 @@ def write_page(model, folder, *, likes=None, title="Try it"):
         raise FileExistsError(f"folder: got {folder}, a file; expected a folder, or a name that is free")
     if page.exists() and MARK not in page.read_text(encoding="utf-8", errors="replace")[:300]:
         raise FileExistsError(f"folder: got {folder}, where another page stands; expected another folder")
-    export_model(model, folder / "model.js", likes=likes, bits=32)
+    export_model(model, folder / "model.js", likes=likes, questions=questions, bits=32)
     train = model.train_
     item, items = _nouns(train)
     for source in [*STATIC.iterdir(), TEMPLATE / "page.css"]:
@@ -369,6 +389,37 @@ def _check_likes(likes, model):
             f"likes: got a model of {likes.train_.n_items} items, other than the {model.train_.n_items} of "
             "the first model; expected both fitted to the same ratings"
         )
+
+
+def _check_questions(questions, model):
+    if questions is None:
+        return
+    if not isinstance(questions, Questions):
+        raise TypeError(f"questions: got {type(questions).__name__}; expected Questions(model)")
+    if questions.model is not model:
+        raise ValueError("questions: got those of another model; expected Questions(model) of this one")
+
+
+def _questions_side(questions, bits):
+    """What the page needs to say how far a prediction may be off, and to ask."""
+    side = {"noise": questions.noise if np.isfinite(questions.noise) else None}
+    knowing = questions.knowing
+    if knowing is not None:
+        codes, steps = quantize(_film_side(knowing), bits)
+        side["knowing"] = {
+            "factors": knowing.n_factors,
+            "mean": knowing.mean_,
+            "reg": float(knowing.reg_),
+            "bias_reg": float(knowing.bias_reg_),
+            "steps": steps.tolist(),
+            "films": _packed(codes.ravel()),
+        }
+    return side
+
+
+def _table_of(content):
+    """Factors and bias side by side, as `_film_side` gives them."""
+    return _unpack(content["films"]).reshape(-1, content["factors"] + 1) * np.array(content["steps"])
 
 
 def _likes_side(likes, bits):
@@ -488,12 +539,13 @@ def _write(path, text):
 
 
 def main(arguments=None):
-    """Fit `page_model` and `likes_model` to the embedded ratings and write them."""
+    """Fit `page_model` and `likes_model` to the embedded ratings and write them, with the questions."""
     parser = argparse.ArgumentParser(prog="python -m recsys_helpers.serving.export", description=main.__doc__)
     parser.add_argument("path", type=Path, help="the file to write, which ends in .js")
     options = parser.parse_args(arguments)
     ratings = load_movielens("latest-small")
-    size = export_model(page_model(ratings), options.path, likes=likes_model(ratings))
+    model = page_model(ratings)
+    size = export_model(model, options.path, likes=likes_model(ratings), questions=Questions(model))
     print(f"{options.path}: {size:,} bytes")
 
 

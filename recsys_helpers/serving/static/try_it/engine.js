@@ -7,7 +7,9 @@
   "use strict";
 
   const FORMAT = "recsys_helpers.try_it";
-  const VERSION = 2;
+  const VERSION = 3;
+  const ASKED = 500; // films that are asked about where the file does not say: the most rated
+  const LEAST_CHANCE = 0.01; // a regression on noughts and ones may say nought or less
   const TYPES = { uint8: 1, uint16: 2, int16: 2, uint32: 4, int32: 4 };
 
   // ---- the model file ----------------------------------------------------------------------------
@@ -86,6 +88,36 @@
     return { k, width: k, x, likedBy, gram, threshold, weight: file.weight, reg: file.reg, exponent: file.exponent };
   }
 
+  // The model of who has rated what, a table of noughts and ones: its films are the most rated, in this order.
+  function decodeKnowing(file, n) {
+    if (!file) return null;
+    const k = file.factors;
+    const width = k + 1;
+    const x = unpack(file.films, "knowing.films");
+    const count = x.length / width;
+    const whole = Number.isInteger(count) && count >= 1 && count <= n && file.steps.length === width;
+    if (!whole) throw new Error("its model of what people know is incomplete");
+    const numbers = [file.mean, file.reg, file.bias_reg, ...file.steps];
+    if (!numbers.every(Number.isFinite)) throw new Error("a number in its model of what people know is missing");
+    for (let i = 0; i < x.length; i++) x[i] *= file.steps[i % width];
+    return { n: count, k, width, x, mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: false };
+  }
+
+  // The mean of x x' over all films, each as often as it was rated: S of recsys_helpers.serving.questions.
+  function meanSquare(x, width, counts) {
+    const out = new Float64Array(width * width);
+    const total = counts.reduce((sum, count) => sum + count, 0) || 1;
+    const row = new Float64Array(width);
+    row[width - 1] = 1; // of the person's bias
+    counts.forEach((count, film) => {
+      for (let i = 0; i < width - 1; i++) row[i] = x[film * width + i];
+      for (let i = 0; i < width; i++) {
+        for (let j = 0; j < width; j++) out[i * width + j] += (count / total) * row[i] * row[j];
+      }
+    });
+    return out;
+  }
+
   // What export.py wrote, as arrays. x holds, film after film, the k factors and the bias.
   function decode(file) {
     if (!file || file.format !== FORMAT) throw new Error("it is not a model of this page");
@@ -119,6 +151,8 @@
       mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: file.weighted,
       scale: ratingScale(file.scale[0], file.scale[1], file.step),
       likes: decodeLikes(file.likes, n),
+      noise: typeof file.noise === "number" && file.noise > 0 ? file.noise : null,
+      knowing: decodeKnowing(file.knowing, n), met: meanSquare(x, width, counts),
     };
   }
 
@@ -154,30 +188,118 @@
     return z;
   }
 
+  // x of a film as a person meets it: the factors, and 1 for the person's bias.
+  function rowOf(model, film, row) {
+    const { x, width: d, k } = model;
+    for (let i = 0; i < k; i++) row[i] = x[film * d + i];
+    row[k] = 1;
+    return row;
+  }
+
+  // a + row row', its lower triangle, in place.
+  function addSquare(a, d, row) {
+    for (let i = 0; i < d; i++) {
+      for (let j = 0; j <= i; j++) a[i * d + j] += row[i] * row[j];
+    }
+  }
+
+  // A of the person who rated these films: X'X and the penalties, the lower triangle.
+  function normalMatrix(model, films) {
+    const { width: d, k } = model;
+    const a = new Float64Array(d * d);
+    const row = new Float64Array(d);
+    for (const film of films) addSquare(a, d, rowOf(model, film, row));
+    const times = model.weighted ? Math.max(films.length, 1) : 1;
+    for (let i = 0; i < d; i++) a[i * d + i] += times * (i < k ? model.reg : model.biasReg);
+    return a;
+  }
+
   // Factors and bias of a person from (film, value) pairs: BiasedALS.fold_in, chapter 4's normal equations.
   function foldIn(model, ratings) {
     const { x, width: d, k } = model;
-    const a = new Float64Array(d * d);
+    const films = Int32Array.from(ratings, ([film]) => film);
+    const values = Float64Array.from(ratings, ([, value]) => value);
+    const target = values.map((value, at) => value - model.mean - x[films[at] * d + k]);
     const right = new Float64Array(d);
     const row = new Float64Array(d);
-    row[k] = 1;
-    const films = new Int32Array(ratings.length);
-    const values = new Float64Array(ratings.length);
-    const target = new Float64Array(ratings.length);
-    ratings.forEach(([film, value], at) => {
-      films[at] = film;
-      values[at] = value;
-      target[at] = value - model.mean - x[film * d + k];
-      for (let i = 0; i < k; i++) row[i] = x[film * d + i];
-      for (let i = 0; i < d; i++) {
-        right[i] += row[i] * target[at];
-        for (let j = 0; j <= i; j++) a[i * d + j] += row[i] * row[j];
-      }
+    films.forEach((film, at) => {
+      rowOf(model, film, row);
+      for (let i = 0; i < d; i++) right[i] += row[i] * target[at];
     });
-    const times = model.weighted ? Math.max(ratings.length, 1) : 1;
-    for (let i = 0; i < d; i++) a[i * d + i] += times * (i < k ? model.reg : model.biasReg);
-    cholesky(a, d);
+    const a = cholesky(normalMatrix(model, films), d);
     return { films, values, target, triangle: a, theta: solve(a, d, right) };
+  }
+
+  // How far the person's rating of a film may lie from its prediction: one standard deviation, noise included.
+  // x' A^-1 x is the squared length of L^-1 x.
+  function deviation(model, person, film) {
+    const d = model.width;
+    const z = rowOf(model, film, new Float64Array(d));
+    let variance = 1;
+    for (let i = 0; i < d; i++) {
+      for (let t = 0; t < i; t++) z[i] -= person.triangle[i * d + t] * z[t];
+      z[i] /= person.triangle[i * d + i];
+      variance += z[i] * z[i];
+    }
+    return model.noise * Math.sqrt(variance);
+  }
+
+  // ---- questions -----------------------------------------------------------------------------------
+
+  // How much a rating of each of these films would take from the mean predictive variance, in multiples of the noise's:
+  // x' A^-1 S A^-1 x / (1 + x' A^-1 x). Without penalties there may be no A^-1 yet: then none is better than another.
+  function reductions(model, a, films) {
+    const { width: d, met } = model;
+    let triangle;
+    try {
+      triangle = cholesky(a.slice(), d);
+    } catch {
+      return films.map(() => 1);
+    }
+    const row = new Float64Array(d);
+    return films.map((film) => {
+      const turned = solve(triangle, d, rowOf(model, film, row));
+      let explained = 0;
+      let own = 1;
+      for (let i = 0; i < d; i++) {
+        let sum = 0;
+        for (let j = 0; j < d; j++) sum += met[i * d + j] * turned[j];
+        explained += turned[i] * sum;
+        own += turned[i] * row[i];
+      }
+      return explained / own;
+    });
+  }
+
+  // How probable it is that the person knows each film that may be asked about. Without a model of who has rated what,
+  // in proportion to its ratings.
+  function chances(model, films, rated, unseen) {
+    const { knowing, counts, popularityRank } = model;
+    if (!knowing) return films.map((film) => counts[film]);
+    const told = [...rated.map((film) => [film, 1]), ...unseen.map((film) => [film, 0])]
+      .map(([film, known]) => [popularityRank[film], known]).filter(([place]) => place < knowing.n);
+    const score = scores(knowing, foldIn(knowing, told));
+    return films.map((film) => Math.min(1, Math.max(LEAST_CHANCE, score[popularityRank[film]])));
+  }
+
+  // The n films to ask about next, Questions.ask of the package: the largest product of chance and reduction, and then
+  // again as if the films before were answered. rated, unseen: arrays of films; exclude: a function of the film.
+  function ask(model, { rated = [], unseen = [], n = 1, exclude = () => false } = {}) {
+    const films = model.order.slice(0, model.knowing ? model.knowing.n : ASKED);
+    const chance = chances(model, films, rated, unseen);
+    const closed = new Set([...rated, ...unseen]);
+    const a = normalMatrix(model, rated);
+    const row = new Float64Array(model.width);
+    const chosen = [];
+    while (chosen.length < n) {
+      const gain = reductions(model, a, films).map((reduction, at) => chance[at] * reduction);
+      const [at] = best(gain, 1, (place) => !closed.has(films[place]) && !exclude(films[place]));
+      if (at === undefined) break;
+      chosen.push(films[at]);
+      closed.add(films[at]);
+      addSquare(a, model.width, rowOf(model, films[at], row));
+    }
+    return chosen;
   }
 
   // A person of likes alone, ImplicitALS.fold_in: (w Q'Q + sum of q q' over the likes + penalty) p = (1 + w) sum of q.
@@ -445,7 +567,7 @@
 
   // Read what `keep` wrote, and trust none of it: entries that make no sense are counted and left out.
   function readKept(text, model) {
-    const out = { ratings: new Map(), hidden: new Set(), by: null, dropped: 0, unreadable: false };
+    const out = { ratings: new Map(), hidden: new Set(), unseen: new Set(), by: null, dropped: 0, unreadable: false };
     if (text === null || text === undefined) return out;
     let stored;
     try {
@@ -465,22 +587,28 @@
       if (right) out.ratings.set(film, { value, time });
       else out.dropped++;
     }
-    for (const movie of stored.hidden.slice(0, MOST_KEPT)) {
-      const film = model.codeOf.get(movie);
-      if (film !== undefined) out.hidden.add(film);
-      else out.dropped++;
+    // What was kept before the page asked has no list of films not seen.
+    const unseen = Array.isArray(stored.unseen) ? stored.unseen : [];
+    for (const [list, set] of [[stored.hidden, out.hidden], [unseen, out.unseen]]) {
+      for (const movie of list.slice(0, MOST_KEPT)) {
+        const film = model.codeOf.get(movie);
+        if (film !== undefined) set.add(film);
+        else out.dropped++;
+      }
     }
-    out.dropped += Math.max(0, stored.ratings.length - MOST_KEPT) + Math.max(0, stored.hidden.length - MOST_KEPT);
+    for (const list of [stored.ratings, stored.hidden, unseen]) out.dropped += Math.max(0, list.length - MOST_KEPT);
     return out;
   }
 
-  // by: which model ranks, "likes" or "ratings"; undefined where there is one only.
-  function keep(model, ratings, hidden, by) {
+  // unseen: the films to which the answer was "not seen". by: which model ranks, "likes" or "ratings"; undefined where
+  // there is one only.
+  function keep(model, ratings, hidden, unseen, by) {
     return JSON.stringify({
       version: 1,
       by,
       ratings: Array.from(ratings, ([film, { value, time }]) => [model.ids[film], value, time]),
       hidden: Array.from(hidden, (film) => model.ids[film]),
+      unseen: Array.from(unseen, (film) => model.ids[film]),
     });
   }
 
@@ -493,7 +621,7 @@
   }
 
   return {
-    decode, cholesky, solve, foldIn, likeIn, scores, recommend, explain, similar, searcher, words, prefixDistance,
+    decode, cholesky, solve, foldIn, likeIn, deviation, ask, scores, recommend, explain, similar, searcher, words, prefixDistance,
     readKept, keep, toCsv, ratingScale, isRating,
   };
 });

@@ -5,7 +5,9 @@
 
   const MEASURE = "try-it: rating to recommendations";
   const STEP = 10; // films in a list, and how many "more" adds
-  const FEW = 6; // suggestions at a time, and similar films
+  const FEW = 6; // similar films
+  const ASKED = 3; // questions at a time
+  const SETTLE = 250; // ms: no row moves between a press on another one and its release
 
   const root = document.getElementById("try-it-tool");
   if (!root) return;
@@ -73,16 +75,18 @@
 
   let ratings = new Map(); // film -> { value, time }, in the order in which they came
   let hidden = new Set();
+  let unseen = new Set(); // asked about, and not seen: never asked about again
   let shown = STEP;
   let ratingsShown = 2 * STEP;
-  let firstSuggestion = 0;
+  let asked = []; // the films that are asked about, in their places
+  let answering = null; // the one of them that somebody rates: it stays until the focus leaves
   let pinned = null; // a recommended film in whose row somebody rates: it stays until the focus leaves
   let storageWorks = true;
   let byLikes = Boolean(model.likes); // which model ranks: lists are what the one of likes is good at
 
   function load(text) {
     const kept = engine.readKept(text, model);
-    ({ ratings, hidden } = kept);
+    ({ ratings, hidden, unseen } = kept);
     if (kept.by) byLikes = kept.by === "likes";
     if (kept.unreadable) {
       tell("What this browser had stored for this page could not be read. It was dropped, and you start afresh.");
@@ -95,9 +99,11 @@
 
   const by = () => (model.likes ? (byLikes ? "likes" : "ratings") : undefined);
 
+  const anything = () => ratings.size || hidden.size || unseen.size;
+
   function save() {
     try {
-      if (ratings.size || hidden.size) localStorage.setItem(STORE, engine.keep(model, ratings, hidden, by()));
+      if (anything()) localStorage.setItem(STORE, engine.keep(model, ratings, hidden, unseen, by()));
       else localStorage.removeItem(STORE);
     } catch {
       if (storageWorks) tell("This browser does not let the page store ratings. They last until you close it.");
@@ -187,10 +193,8 @@
   });
   const candidates = h("ul", { class: "try-it-films", "aria-label": `${capital(nouns)} to rate` });
   const candidatesNote = h("p", { class: "try-it-note" });
-  const others = button("Show six others", "", () => {
-    firstSuggestion += FEW;
-    showCandidates();
-  });
+  const unknown = noun === "film" ? "Not seen" : "Not known";
+  const none = button("None of these", "", () => skip(asked.filter((film) => !ratings.has(film))));
 
   const genre = h("select", { id: "try-it-genre", onchange: () => { shown = STEP; update(); } },
     h("option", { value: -1 }, "All genres"), ...model.genreNames.map((name, at) => h("option", { value: at }, name)));
@@ -209,6 +213,9 @@
   const dialText = h("span", { class: "try-it-note", "aria-hidden": "true" });
   const rare = h("input", { id: "try-it-rare", type: "checkbox", onchange: () => { shown = STEP; update(); } });
   const recommendations = h("ol", { class: "try-it-films try-it-recommendations", "aria-labelledby": "try-it-for-you" });
+  const spreadNote = h("p", { class: "try-it-note" },
+    "The number after \u00b1 is one standard deviation of the rating you would give: about two of three such ratings lie " +
+      "that close to the prediction. It holds both what your ratings leave open and how much ratings vary anyway.");
   const recommendationsNote = h("p", { class: "try-it-note" });
   const more = button("Show ten more", "recommendations", () => {
     shown += STEP;
@@ -233,7 +240,7 @@
     status,
     h("section", { class: "try-it-choose" },
       h("h2", null, `Rate a few ${nouns}`),
-      h("label", { for: "try-it-query" }, `Find ${aNoun}`), query, candidatesNote, candidates, others),
+      h("label", { for: "try-it-query" }, `Find ${aNoun}`), query, candidatesNote, candidates, none),
     h("section", { class: "try-it-result" },
       forYou, switchField, switchNote,
       h("div", { class: "try-it-filters" },
@@ -242,7 +249,7 @@
           h("label", { for: "try-it-dial" }, "Leave out the best known"), dial, dialText),
         h("span", { class: "try-it-field try-it-check", hidden: ENOUGH < 2 }, rare,
           h("label", { for: "try-it-rare" }, `Include ${nouns} with fewer than ${ENOUGH} ratings`))),
-      recommendationsNote, recommendations, more),
+      spreadNote, recommendationsNote, recommendations, more),
     h("section", { class: "try-it-yours" },
       ownTitle, own, ownMore, h("div", { class: "try-it-actions" }, download, forget), hiddenPart)
   );
@@ -256,19 +263,66 @@
 
   function showCandidates() {
     const text = query.value.trim();
-    const films = text
-      ? search(text)
-      : model.order.filter((film) => !ratings.has(film) && !hidden.has(film)).slice(firstSuggestion, firstSuggestion + FEW);
-    if (!text && !films.length && firstSuggestion) {
-      firstSuggestion = 0;
-      return showCandidates();
+    none.hidden = Boolean(text);
+    if (!text) {
+      candidates.replaceChildren();
+      showQuestions();
+      return;
     }
-    others.hidden = Boolean(text);
-    candidatesNote.textContent = !text
-      ? "Or start with some that many people know:"
-      : films.length ? "" : `No ${noun} of that name among those the model knows. Try one word of the title.`;
+    const films = search(text);
+    candidatesNote.textContent =
+      films.length ? "" : `No ${noun} of that name among those the model knows. Try one word of the title.`;
     candidates.replaceChildren(...films.map((film) => h("li", null, heading(film), control(film))));
-    if (text) announce(films.length ? `${films.length} ${nouns} found. The first: ${model.titles[films[0]]}.` : `No ${noun} found.`);
+    announce(films.length ? `${films.length} ${nouns} found. The first: ${model.titles[films[0]]}.` : `No ${noun} found.`);
+  }
+
+  function questionRow(film) {
+    const element = h("li", {
+      "data-film": film,
+      onfocusout: (event) => {
+        if (element.contains(event.relatedTarget)) return;
+        if (answering === film) answering = null;
+        setTimeout(showQuestions, SETTLE);
+      },
+    }, heading(film), control(film), button(unknown, model.titles[film], () => skip([film])));
+    return element;
+  }
+
+  // The questions that tell most, among what is neither answered nor hidden. One that stays among them keeps its place.
+  function showQuestions() {
+    if (query.value.trim()) return;
+    const told = Array.from(ratings.keys()).filter((film) => film !== answering);
+    const next = engine.ask(model, { rated: told, unseen: Array.from(unseen), n: ASKED, exclude: (film) => hidden.has(film) });
+    const places = asked.map((film) => (film === answering || next.includes(film) ? film : null));
+    for (const film of next.filter((one) => !places.includes(one))) {
+      const free = places.indexOf(null);
+      if (free >= 0) places[free] = film;
+      else if (places.length < ASKED) places.push(film);
+    }
+    asked = places.filter((film) => film !== null);
+    asked.forEach((film, at) => {
+      const row = candidates.children[at];
+      if (row && Number(row.dataset.film) === film) return;
+      if (row) row.replaceWith(questionRow(film));
+      else candidates.append(questionRow(film));
+    });
+    while (candidates.children.length > asked.length) candidates.lastElementChild.remove();
+    none.hidden = !asked.length;
+    candidatesNote.textContent = asked.length
+      ? `Or answer here. Of the ${nouns} that you may well know, these would tell most about your taste:`
+      : "";
+  }
+
+  // Not seen: the next question takes the place, and the focus.
+  function skip(films) {
+    const place = asked.indexOf(films[0]);
+    for (const film of films) unseen.add(film);
+    answering = null;
+    save();
+    showQuestions();
+    showForget();
+    const row = candidates.children[Math.min(Math.max(place, 0), asked.length - 1)];
+    (row ? row.querySelector("input") : query).focus();
   }
 
   // Rows are kept while their film stays in the list, so that focus and open details survive an update.
@@ -276,6 +330,7 @@
 
   function recommendationRow(film) {
     const score = h("data", { class: "try-it-score" });
+    const spread = h("data", { class: "try-it-spread" });
     const what = h("span");
     const why = h("p", { class: "try-it-why" });
     const element = h("li", {
@@ -288,13 +343,13 @@
         }
       },
     },
-    h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, what, " ", score)),
+    h("div", { class: "try-it-line" }, heading(film), h("span", { class: "try-it-predicted" }, what, " ", score, " ", spread)),
     why,
     h("div", { class: "try-it-line" },
       h("span", { class: "try-it-seen" }, "Seen it? ", control(film)),
       button("Not interested", `in ${model.titles[film]}`, () => hide(film))),
     similarFilms(film));
-    return { element, score, what, why };
+    return { element, score, spread, what, why };
   }
 
   // The reader folded in, or nobody; null where the model cannot tell, as without penalties after one rating.
@@ -336,6 +391,7 @@
       const row = rows.get(film) || recommendationRow(film);
       row.score.value = score.toFixed(6);
       row.score.textContent = score.toFixed(digits).replace("-", "\u2212");
+      showSpread(row.spread, someone, film);
       row.what.textContent = byLikes ? (unliked ? "liked by" : "score") : "predicted";
       row.why.textContent = film === pinned && ratings.has(film)
         ? "Now among your ratings; it leaves this list when you go on."
@@ -363,6 +419,16 @@
     }
   }
 
+  // Whether a prediction has a \u00b1: a score of likes is no rating, and has none.
+  const spreads = () => model.noise !== null && !byLikes;
+
+  function showSpread(element, person, film) {
+    if (!spreads()) return;
+    const value = engine.deviation(model, person, film);
+    element.value = value.toFixed(6);
+    element.textContent = `\u00b1 ${value.toFixed(Math.max(model.scale.digits - 1, 0))}`;
+  }
+
   function likeWords() {
     const { low, high, kind, step, decimals } = model.scale;
     if (!(model.likes.threshold > low)) return "any rating";
@@ -384,6 +450,7 @@
   }
 
   function showSwitch() {
+    spreadNote.hidden = !spreads();
     for (const label of switches) label.firstChild.checked = label.firstChild.value === by();
     if (model.likes) {
       switchNote.textContent = byLikes
@@ -411,7 +478,11 @@
     ownTitle.textContent = ratings.size ? `Your ratings (${ratings.size})` : "Your ratings";
     ownMore.hidden = newest.length >= ratings.size;
     download.disabled = !ratings.size;
-    forget.disabled = !ratings.size && !hidden.size;
+    showForget();
+  }
+
+  function showForget() {
+    forget.disabled = !anything();
   }
 
   function showHidden() {
@@ -423,6 +494,7 @@
         save();
         showHidden();
         update();
+        showQuestions();
         (hiddenPart.hidden ? ownTitle : hiddenTitle).focus();
       }))));
   }
@@ -431,16 +503,18 @@
 
   function update() {
     showRecommendations();
-    forget.disabled = !ratings.size && !hidden.size;
+    showForget();
   }
 
   function rate(film, value, event) {
     const origin = event && event.target.closest(".try-it-recommendations > li");
     pinned = origin ? Number(origin.dataset.film) : null;
+    answering = event && event.target.closest(".try-it-choose li[data-film]") ? film : null;
     if (value !== null) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
     else ratings.delete(film);
     for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) show(box);
     update();
+    showQuestions();
     showOwn();
     if (event) measure(event.timeStamp);
     save();
@@ -463,6 +537,7 @@
     save();
     showHidden();
     update();
+    showQuestions();
     const next = neighbor && neighbor.isConnected ? neighbor.querySelector(".try-it-button") : forYou;
     next.focus();
   }
@@ -477,9 +552,10 @@
   }
 
   function forgetAll() {
-    if (!window.confirm(`Forget all your ratings and hidden ${nouns} on this device?`)) return;
+    if (!window.confirm(`Forget all your ratings, answers and hidden ${nouns} on this device?`)) return;
     ratings = new Map();
     hidden = new Set();
+    unseen = new Set();
     save();
     showEverything();
     announce("Everything forgotten.");
@@ -488,6 +564,8 @@
 
   function showEverything() {
     pinned = null;
+    asked = [];
+    answering = null;
     rows = new Map();
     recommendations.replaceChildren();
     showDial();
