@@ -5,9 +5,10 @@
 
 browser   milliseconds in headless Chromium (CHROMIUM, or one on the path) from a rating to the frame that
           shows the new recommendations, on the page "Try it" as built by `make book`, with 5 to 500 ratings
-          already there. The page takes the time itself (performance.measure), from the time stamp of the
-          input event to the first task after the frame. Key presses change a rating by half a star; the
-          first ones, which warm up, are not counted.
+          already there: "rows" ranked by likes, as the page begins, "predicted" by predicted ratings with
+          their deviations. Both choose the next questions. The page takes the time itself
+          (performance.measure), from the time stamp of the input event to the first task after the frame.
+          Key presses change a rating by half a star; the first ones, which warm up, are not counted.
 
 api       milliseconds over HTTP on the loopback, from the first byte sent to the last byte received, for
           the model of the embedded data (9,066 films) behind one Uvicorn worker, as `make api` starts it.
@@ -22,6 +23,7 @@ benchmarks/results/serving.json, with date, machine and load.
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -67,29 +69,29 @@ def browser_part(updates=300, warm=20):
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     ratings = load_movielens("latest-small")
     popular = ratings.item_ids[np.argsort(-ratings.item_counts, kind="stable")].tolist()
-    rows = []
+    rows = {"likes": [], "ratings": []}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for size in (5, 50, 500):
+        for by, size in itertools.product(rows, (5, 50, 500)):
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(PAGE.as_uri())
             films = np.random.default_rng(size).choice(popular[:2000], size, replace=False).tolist()
             entries = [[film, (n * 7 % 10 + 1) / 2, 1] for n, film in enumerate(films)]
-            stored = json.dumps({"version": 1, "ratings": entries, "hidden": []})
+            stored = json.dumps({"version": 1, "ratings": entries, "hidden": [], "by": by})
             page.evaluate("text => localStorage.setItem('recsys-book.try-it', text)", stored)
             page.reload()
-            sliders = page.locator(".try-it-choose input[type=range]")
+            sliders = page.locator(".try-it-choose input[type=range]")  # of the questions
             for n in range(warm + updates):
-                slider = sliders.nth(n // 10 % 6)
+                slider = sliders.nth(n // 10 % 3)
                 slider.press("ArrowRight" if n % 10 < 5 else "ArrowLeft")
                 page.wait_for_function(f"performance.getEntriesByName({MEASURE!r}).length === {n + 1}")
             taken = page.evaluate(f"performance.getEntriesByName({MEASURE!r}).map(m => m.duration)")
-            rows.append({"ratings": size} | percentiles(taken[warm:]))
-            print(rows[-1], flush=True)
+            rows[by].append({"ratings": size} | percentiles(taken[warm:]))
+            print(by, rows[by][-1], flush=True)
             page.close()
         about = {"browser": f"Chromium {browser.version}"}
         browser.close()
-    return about | {"rows": rows}
+    return about | {"rows": rows["likes"], "predicted": rows["ratings"]}
 
 
 # ---- api ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from recsys_helpers import BiasedALS, BiasModel, ImplicitALS, export, load_movielens
 from recsys_helpers.data.ratings import Ratings
+from recsys_helpers.serving import Questions
 
 NASTY = ["</script><script>alert(1)</script>", '"quotes" & \\ back\\slashes', "Am\u00e9lie \u2028 \u00bd"]
 
@@ -300,6 +301,35 @@ def test_a_second_model_of_likes_comes_back(model, medium, tmp_path):
     assert export.read_model(tmp_path / "model.js")["likes"]["threshold"] is None
 
 
+def test_questions_come_back(model, medium, tmp_path):
+    questions = Questions(model, most=30, noise=0.8)
+    export.export_model(model, tmp_path / "model.js", questions=questions, bits=32)
+    back = export.read_model(tmp_path / "model.js")
+    assert back["noise"] == 0.8
+    np.testing.assert_allclose(back["prior"], questions.prior, rtol=1e-12)
+    knowing = back["knowing"]
+    np.testing.assert_allclose(knowing["factors"], questions.knowing.item_factors_, atol=1e-7)
+    np.testing.assert_allclose(knowing["mean"] + knowing["bias"], questions.chances(), atol=0.05)
+    assert len(knowing["bias"]) == 30 and (knowing["reg"], knowing["bias_reg"]) == (2.0, 2.0)
+    export.export_model(model, tmp_path / "model.js")
+    back = export.read_model(tmp_path / "model.js")
+    assert back["noise"] is back["prior"] is back["knowing"] is None
+    plain = Questions(model, noise=0.8, learned=False)
+    plain.noise = np.nan  # as where too few people are there to estimate it
+    export.export_model(model, tmp_path / "model.js", questions=plain)
+    assert export.read_model(tmp_path / "model.js")["noise"] is None
+
+
+def test_refuses_questions_of_another_model(model, medium, tmp_path):
+    others = Questions(fit(medium, n_factors=2), noise=1.0, learned=False)
+    for function in (export.export_model, export.write_page):
+        with pytest.raises(ValueError, match="questions: got those of another model"):
+            function(model, tmp_path / "model.js", questions=others)
+        with pytest.raises(TypeError, match="questions: got dict"):
+            function(model, tmp_path / "model.js", questions={})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "make, error, words",
     [
@@ -395,6 +425,22 @@ def test_the_committed_model_is_what_the_command_writes():
     assert theirs["reg"] == pytest.approx(likes.reg_)
     ours, theirs = likes.item_factors_[often], theirs["factors"][often]
     np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=0.02)
+    questions = Questions(model, noise=book["noise"])
+    knowing = book["knowing"]
+    np.testing.assert_allclose(
+        questions.knowing.item_factors_ @ questions.knowing.item_factors_.T,
+        knowing["factors"] @ knowing["factors"].T,
+        atol=0.02,
+    )
+    # The prior turns with the factors; what it says of every film does not.
+    variances = [
+        np.einsum("ij,jk,ik->i", x, np.linalg.inv(prior), x)[often]
+        for x, prior in (
+            (np.column_stack([book["factors"], np.ones(len(often))]), book["prior"]),
+            (np.column_stack([model.item_factors_, np.ones(len(often))]), questions.prior),
+        )
+    ]
+    np.testing.assert_allclose(*variances, rtol=0.02)
 
 
 def test_the_page_is_below_two_megabytes():

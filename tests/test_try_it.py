@@ -12,6 +12,7 @@ import pytest
 from conftest import make_ratings, violations
 
 from recsys_helpers import BiasedALS, ImplicitALS, Ratings, export, load_movielens
+from recsys_helpers.serving import Questions
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "recsys_helpers" / "serving" / "static" / "try_it"
@@ -137,6 +138,72 @@ def test_engine_agrees_with_the_model_of_likes(medium, tmp_path, options):
     assert nobody["parts"] == []
 
 
+QUESTIONS = """
+const fs = require("fs");
+const engine = require(process.argv[1]);
+const window = {};
+new Function("window", fs.readFileSync(process.argv[2], "utf8"))(window);
+const model = engine.decode(window.TRY_IT_MODEL);
+const codes = (ids) => ids.map((id) => model.codeOf.get(id));
+const answers = JSON.parse(fs.readFileSync(0, "utf8")).map(({ rated, unseen }) => {
+  const person = engine.foldIn(model, codes(rated).map((film) => [film, 3]));
+  const asked = engine.ask(model, { rated: codes(rated), unseen: codes(unseen), n: 6 });
+  return {
+    deviations: model.noise && model.ids.map((_, film) => engine.deviation(model, person, film)),
+    asked: asked.map((film) => model.ids[film]),
+  };
+});
+console.log(JSON.stringify(answers));
+"""
+
+
+def by_hand(file, rated):
+    """Deviations from the numbers in the file alone."""
+    x = np.column_stack([file["factors"], np.ones(len(file["factors"]))])
+    own = x[np.isin(file["item_ids"], rated)]
+    times = max(len(own), 1) if file["weighted"] else 1
+    penalties = times * np.append(np.full(x.shape[1] - 1, file["reg"]), file["bias_reg"])
+    inverse = np.linalg.inv(own.T @ own + np.diag(penalties))
+    return file["noise"] * np.sqrt(1 + np.diag(x @ inverse @ x.T))
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "options, asking",
+    [
+        ({}, {}),
+        ({"weighted": True, "reg": 0.1, "bias_reg": 0.05}, {}),
+        ({}, {"learned": False}),
+        ({}, {"most": 30}),
+        ({}, None),
+    ],
+    ids=["plain", "weighted", "nothing learned", "thirty films", "no questions in the file"],
+)
+def test_engine_asks_as_python_does(medium, tmp_path, options, asking):
+    model = BiasedALS(**({"n_factors": 5, "reg": 2.0, "n_sweeps": 6, "verbose": False} | options)).fit(medium)
+    questions = None if asking is None else Questions(model, noise=0.8, **asking)
+    export.export_model(model, tmp_path / "model.js", questions=questions, bits=32)
+    rng = np.random.default_rng(1)
+    asked = [{"rated": [], "unseen": []}]
+    for n_rated, n_unseen in ((1, 0), (0, 2), (3, 5), (20, 10), (60, 18)):
+        films = rng.choice(medium.item_ids, n_rated + n_unseen, replace=False).tolist()
+        asked.append({"rated": films[:n_rated], "unseen": films[n_rated:]})
+    done = subprocess.run(
+        ["node", "-e", QUESTIONS, TOOL / "engine.js", tmp_path / "model.js"],
+        input=json.dumps(asked), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    file = export.read_model(tmp_path / "model.js")
+    # Without a file's word on it the page takes what many know for what the reader knows.
+    rule = questions or Questions(model, noise=1.0, learned=False)
+    for question, answer in zip(asked, json.loads(done.stdout), strict=True):
+        assert answer["asked"] == rule.ask(question["rated"], question["unseen"], 6).tolist()
+        if questions is None:
+            assert answer["deviations"] is None and file["noise"] is None
+            continue
+        np.testing.assert_allclose(answer["deviations"], by_hand(file, question["rated"]), atol=1e-6)
+        np.testing.assert_allclose(answer["deviations"], rule.deviations(question["rated"]), atol=1e-3)
+
+
 # ---- the page ---------------------------------------------------------------------------
 
 
@@ -145,7 +212,12 @@ def real():
     return export.page_model(load_movielens("latest-small"))
 
 
-def write_page(folder, model=None):
+@pytest.fixture(scope="module")
+def asking(real):
+    return Questions(real, noise=0.87)
+
+
+def write_page(folder, model=None, questions=None):
     """The tool's own markup, taken from try_it.md, as a page in a folder."""
     block = re.search(r"```\{raw\} html\n(.*?)```", (ROOT / "book" / "try_it.md").read_text(), re.S)[1]
     assert "../_static/try_it/engine.js" in block
@@ -153,7 +225,7 @@ def write_page(folder, model=None):
     if model is None:
         shutil.copy(BOOK, folder / "_static" / "try_it")
     else:
-        export.export_model(model, folder / "_static" / "try_it" / "model.js")
+        export.export_model(model, folder / "_static" / "try_it" / "model.js", questions=questions)
     page = folder / "book" / "page.html"
     page.parent.mkdir()
     start = '<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>x</title>'
@@ -162,8 +234,8 @@ def write_page(folder, model=None):
 
 
 @pytest.fixture(scope="module")
-def folder_page(real, tmp_path_factory):
-    return write_page(tmp_path_factory.mktemp("site"), real)
+def folder_page(real, asking, tmp_path_factory):
+    return write_page(tmp_path_factory.mktemp("site"), real, asking)
 
 
 @pytest.fixture
@@ -435,6 +507,167 @@ def test_two_tabs_do_not_undo_each_other(visit, folder_page, real):
     rate(other, "Matrix, The (1999)", 1)
     page.wait_for_function("document.querySelectorAll('.try-it-yours li').length === 2")
     expect(real, {1: 5.0, 2571: 1.0}, page)
+
+
+# ---- how far a prediction may be off, and what is asked ------------------------------------------
+
+
+def spreads(page):
+    """The number after each prediction, and how it is shown."""
+    return page.eval_on_selector_all(
+        ".try-it-recommendations > li",
+        "rows => rows.map(r => [+r.dataset.film, +r.querySelector('.try-it-spread').value,"
+        " r.querySelector('.try-it-spread').textContent])",
+    )
+
+
+def expect_spreads(asking, rated, page):
+    deviations, rows = asking.deviations(rated), spreads(page)
+    assert len(rows) == 10
+    for film, value, shown in rows:
+        assert value == pytest.approx(deviations[film], abs=1e-3)
+        assert float(shown.removeprefix("\u00b1 ")) == pytest.approx(value, abs=0.0051)
+
+
+def questions(page):
+    """Ids of the films that are asked about, from the top."""
+    codes = page.eval_on_selector_all(".try-it-choose li", "rows => rows.map(r => +r.dataset.film)")
+    return load_movielens("latest-small").item_ids[codes].tolist()
+
+
+def settle(page):
+    """Wait until the answered questions have gone."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('.try-it-choose li input')]"
+        ".every(input => input.getAttribute('aria-valuetext') === 'not rated')"
+    )
+
+
+def leave(page):
+    page.get_by_label("Find a film").focus()
+    settle(page)
+
+
+@pytest.mark.browser
+def test_each_prediction_says_how_far_it_may_be_off(visit, folder_page, asking):
+    page = visit(folder_page, store(FIVE))
+    expect_spreads(asking, list(FIVE), page)
+    before = {film: value for film, value, _ in spreads(page)}
+    rate(page, "Toy Story (1995)", 4)
+    expect_spreads(asking, [*FIVE, 1], page)
+    after = [(before[film], value) for film, value, _ in spreads(page) if film in before]
+    assert after and all(now < then for then, now in after)
+    assert page.get_by_text("one standard deviation of the rating you would give").is_visible()
+    assert page.get_by_text("how much ratings vary anyway").is_visible()
+
+
+@pytest.mark.browser
+def test_the_questions_are_those_that_tell_most(visit, folder_page, asking):
+    page = visit(folder_page)
+    assert questions(page) == asking.ask(n=3).tolist()
+    first = questions(page)[0]
+    press(page.locator(".try-it-choose li input").first, 4)
+    assert questions(page)[0] == first  # it does not vanish under the hand
+    leave(page)
+    assert set(questions(page)) == set(asking.ask([first], n=3).tolist())
+    reload(page)
+    assert questions(page) == asking.ask([first], n=3).tolist()
+    rate(page, "Heat (1995)", 5)
+    page.get_by_label("Find a film").fill("")
+    assert set(questions(page)) == set(asking.ask([first, 6], n=3).tolist())
+
+
+@pytest.mark.browser
+def test_a_film_not_seen_is_never_asked_about_again(visit, folder_page, asking, real):
+    page = visit(folder_page)
+    unseen = []
+    for place in (0, 2, 1, 0):
+        film = questions(page)[place]
+        unseen.append(film)
+        title = real.train_.titles(film)[0]
+        page.get_by_role("button", name=f"Not seen {title}", exact=True).click()
+        now = questions(page)
+        assert set(now) == set(asking.ask(unseen=unseen, n=3).tolist())
+        focused = page.evaluate("document.activeElement.closest('li').dataset.film")
+        assert now[place] == real.train_.item_ids[int(focused)]
+    reload(page)
+    assert questions(page) == asking.ask(unseen=unseen, n=3).tolist()
+    unseen += questions(page)
+    page.get_by_role("button", name="None of these").click()
+    assert set(questions(page)) == set(asking.ask(unseen=unseen, n=3).tolist())
+    # It can still be found, and rated.
+    rate(page, real.train_.titles(unseen[0])[0], 3)
+    assert page.locator(".try-it-yours h2").inner_text() == "Your ratings (1)"
+    page.get_by_role("button", name="Forget everything").click()
+    page.get_by_label("Find a film").fill("")
+    assert questions(page) == asking.ask(n=3).tolist()
+    assert page.evaluate("Object.keys(localStorage).length") == 0
+
+
+@pytest.mark.browser
+def test_ten_answers_with_the_keyboard_alone(visit, folder_page, asking, real):
+    page = visit(folder_page)
+    rated, unseen = [], []
+    page.get_by_label("Find a film").focus()
+    page.keyboard.press("Tab")
+    for n in range(10):
+        film = int(page.evaluate("document.activeElement.closest('li').dataset.film"))
+        assert page.evaluate("document.activeElement.type") == "range"
+        film = int(real.train_.item_ids[film])
+        if n % 2:
+            for _ in range(7):
+                page.keyboard.press("ArrowRight")
+            rated.append(film)
+            page.keyboard.press("Tab")
+            page.keyboard.press("Tab")  # past "Not seen", to the next question, or to "None of these"
+            settle(page)
+            while page.evaluate("document.activeElement.type") != "range":
+                page.keyboard.press("Shift+Tab")
+        else:
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            unseen.append(film)
+    leave(page)
+    assert (len(set(rated)), len(set(unseen))) == (5, 5)
+    assert set(questions(page)) == set(asking.ask(rated, unseen, 3).tolist())
+    expect(real, dict.fromkeys(rated, 3.5), page)
+    expect_spreads(asking, rated, page)
+
+
+@pytest.mark.browser
+def test_questions_after_five_hundred_ratings(visit, folder_page, asking, real):
+    films = np.random.default_rng(0).choice(real.train_.item_ids, 500, replace=False).tolist()
+    page = visit(folder_page, store({movie: 0.5 + (n % 10) / 2 for n, movie in enumerate(films)}))
+    expect_spreads(asking, films, page)
+    assert questions(page) == asking.ask(films, n=3).tolist()
+
+
+@pytest.mark.browser
+def test_films_that_do_not_interest_are_not_asked_about(visit, folder_page, asking):
+    first = asking.ask(n=1).tolist()
+    page = visit(folder_page, store({}, hidden=first))
+    assert questions(page) == asking.ask(n=3, exclude=first).tolist()
+
+
+@pytest.mark.browser
+def test_ratings_kept_before_the_page_asked_are_read(visit, folder_page, real):
+    page = visit(folder_page, store(FIVE))
+    assert messages(page) == ""
+    expect(real, FIVE, page)
+    broken = json.dumps({"version": 1, "ratings": [], "hidden": [], "unseen": [1, "<b>", None, 99_999_999]})
+    page = visit(folder_page, broken)
+    assert "3 stored entries made no sense" in messages(page)
+    assert 1 not in questions(page)
+
+
+@pytest.mark.browser
+def test_a_list_by_likes_has_no_deviation(visit, both):
+    _, path = both
+    page = visit(path)
+    rate(page, "Star Wars", 5)
+    assert not page.get_by_text("one standard deviation").is_visible()
+    page.get_by_role("radio", name="Predicted ratings").check(force=True)
+    assert page.locator(".try-it-spread").all_inner_texts() == [""] * 10  # the file has no questions
 
 
 # ---- what goes wrong ------------------------------------------------------------------------

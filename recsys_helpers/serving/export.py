@@ -161,8 +161,8 @@ def export_model(model, path, *, likes=None, questions=None, bits=16):
     likes : ImplicitALS, optional
         Fitted to the same ratings, with ``weights="binary"``: the page then ranks by likes, too.
     questions : Questions, optional
-        Made for the same model: each prediction then has its standard deviation, and the page asks about items
-        that this reader is likely to know. Without, it takes what many know for what the reader knows.
+        Made for the same model: each prediction then has its standard deviation, and the page asks about
+        items that this reader is likely to know. Without, it takes what many know for what the reader knows.
     bits : int
         2 to 32, of which the file needs 16 or 32. At 16 the page's predictions are those of ``fold_in`` up
         to about a five-thousandth of the scale, at 32 up to the rounding of float32.
@@ -241,8 +241,9 @@ def read_model(path):
         ``noun``, ``columns`` and ``reader``; and ``likes``, None or a dict: ``factors``, shape (n, k),
         ``liked_by`` (how many people like each item), ``threshold`` (None: every pair is a like),
         ``weight``, ``reg`` and ``exponent``; ``noise``, None or the standard deviation of a rating; and
-        ``knowing``, None or a dict of the model of who has rated what, for the most rated items in the order of
-        their numbers of ratings: ``factors``, ``bias``, ``mean``, ``reg`` and ``bias_reg``.
+        ``knowing``, None or a dict of the model of who has rated what, for the most rated items in the order
+        of their numbers of ratings: ``factors``, ``bias``, ``mean``, ``reg`` and ``bias_reg``; and ``prior``,
+        None or what questions begin with, shape (k + 1, k + 1).
 
     Raises
     ------
@@ -288,7 +289,7 @@ def read_model(path):
             raise ValueError(f"its columns have different lengths: {lengths}")
         plain = ("mean", "reg", "bias_reg", "weighted", "scale", "step", "noun", "columns", "reader")
         return out | {name: content[name] for name in plain} | {
-            "likes": likes, "noise": content.get("noise"), "knowing": knowing
+            "likes": likes, "noise": content.get("noise"), "knowing": knowing, "prior": _prior_of(content)
         }  # fmt: skip
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
@@ -414,7 +415,17 @@ def _questions_side(questions, bits):
             "steps": steps.tolist(),
             "films": _packed(codes.ravel()),
         }
+        side["prior"] = questions.prior[np.tril_indices_from(questions.prior)].tolist()
     return side
+
+
+def _prior_of(content):
+    """The symmetric matrix whose lower triangle the file holds, row after row."""
+    if content.get("prior") is None:
+        return None
+    out = np.zeros((content["factors"] + 1,) * 2)
+    out[np.tril_indices_from(out)] = content["prior"]
+    return out + np.tril(out, -1).T
 
 
 def _table_of(content):

@@ -1,23 +1,29 @@
 r"""What to ask a newcomer next, and how far a predicted rating may be off.
 
-The row of a newcomer is a ridge regression on item factors, and so the mean of a Gaussian posterior: with noise
-of variance s^2 in each rating, the penalties are those of a prior with variances s^2 / reg and s^2 / bias_reg.
-With x_i = (q_i, 1), the rows X of the rated items and
+The row of a newcomer is a ridge regression on item factors, and so the mean of a Gaussian posterior: with
+noise of variance s^2 in each rating, the penalties are those of a prior with variances s^2 / reg and
+s^2 / bias_reg. With x_i = (q_i, 1), the rows X of the rated items and
 
     A = X'X + diag(reg, ..., reg, bias_reg),
 
-the rating of item i has the predictive variance s^2 (1 + x_i' A^-1 x_i). Which ratings were given decides it;
-their values play no part.
+the rating of item i has the predictive variance s^2 (1 + x_i' A^-1 x_i). Which ratings were given decides
+it; their values play no part.
 
 A rating of item j more changes A by x_j x_j', and by the formula of Sherman and Morrison it takes
 
     s^2 x_j' A^-1 S A^-1 x_j / (1 + x_j' A^-1 x_j),    S = sum_i w_i x_i x_i' / sum_i w_i,
 
-from the mean predictive variance of items that are met with weights w. To ask where this is largest is Bayesian
-A-optimal design (Chaloner and Verdinelli 1995, Bayesian experimental design: a review, Statistical Science 10), one
-question at a time. But many a question is answered by "not seen", which tells nothing of a taste. So the rule of this
-module takes the chance that the person knows the item times the reduction. That chance comes from a second
-`BiasedALS`, of the table who has rated what, into which the answers "rated" (1) and "not seen" (0) are folded.
+from the mean predictive variance of items that are met with weights w. To ask where this is largest is
+Bayesian A-optimal design (Chaloner and Verdinelli 1995, Bayesian experimental design: a review, Statistical
+Science 10), one question at a time. Two things are learned from the people of the training data besides:
+
+- Who knows what. Many a question is answered by "not seen", which tells nothing of a taste, so the rule takes
+  the chance that the person knows the item times the reduction. The chance comes from a second `BiasedALS`,
+  of the table who has rated what, into which the answers "rated" (1) and "not seen" (0) are folded.
+- In what tastes differ. The penalties hold all directions of taste alike. For the questions, and only for
+  them, A begins with the inverse covariance of people's rows in place of the penalties. It is found by
+  expectation maximization (Dempster, Laird and Rubin 1977, Maximum likelihood from incomplete data via the
+  EM algorithm, Journal of the Royal Statistical Society B 39).
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from ..checks import check_positive, check_positive_int
+from ..checks import check_choice, check_positive, check_positive_int
 from ..data.ratings import Ratings
 from ..models.als import BiasedALS
 
@@ -37,7 +43,8 @@ KNOWING_SETTINGS = {"n_factors": 8, "reg": 2.0, "bias_reg": 2.0, "n_sweeps": 10,
 MOST_PEOPLE = 2000  # whose table of who has rated what is learned from, and who are held out in one fold
 MOST_RATINGS = 1_000_000  # above, one fold of people is enough to estimate the noise
 LEAST_CHANCE = 0.01  # the regression may say nought or less
-STRATEGIES = ("telling", "telling, by popularity", "popular", "random")
+EM_STEPS = 10
+STRATEGIES = ("telling", "telling, plain", "popular", "random")
 
 
 class Questions:
@@ -51,9 +58,9 @@ class Questions:
         Only the most rated items are asked about, this many: others are known to few.
     noise : float, optional
         Standard deviation s of a rating around a prediction from known factors; by default `estimate_noise`.
-    personal : bool
-        Let the answers change the chance that the person knows an item. False: the share of all people who
-        rated it.
+    learned : bool
+        Learn from people who knows what, and in what tastes differ. False: the chance that a person knows an
+        item is the share of all who rated it, and the prior is the one of the penalties.
     seed : int
         Of the people held out, and of those learned from where there are more than 2,000.
 
@@ -65,21 +72,25 @@ class Questions:
         Codes of the items that may be asked about, the most rated first.
     knowing : BiasedALS or None
         Of the table of who has rated what, fitted; its items are the positions in `items`.
+    prior : ndarray of float64, shape (k + 1, k + 1), or None
+        Inverse covariance of people's rows, factors and bias, times the noise variance.
 
     Notes
     -----
-    Learning who has rated what costs a fit to a full table of min(m, 2000) x N cells. A question costs
-    O(l k^2 + k^3 + N k^2) with l ratings, k factors.
+    Learning who has rated what costs a fit to a full table of min(m, 2000) x N cells, learning in what tastes
+    differ ten times O(l k^2 + k^3) for each of as many people. A question costs O(l k^2 + k^3 + N k^2), with
+    l ratings and k factors.
     """
 
-    def __init__(self, model, *, most=500, noise=None, personal=True, seed=0):
+    def __init__(self, model, *, most=500, noise=None, learned=True, seed=0):
         _check_model(model)
         check_positive_int("most", most)
         self.model = model
         self.noise = estimate_noise(model, seed=seed) if noise is None else check_positive("noise", noise)
         train = model.train_
         self.items = np.argsort(-train.item_counts, kind="stable")[:most]
-        self.knowing = _fit_knowing(train, self.items, seed) if personal else None
+        self.knowing = _fit_knowing(train, self.items, seed) if learned else None
+        self.prior = _learn_prior(model, seed) if learned else None
         self._x = _rows(model)
         self._candidates = self._x[self.items]
         weight = train.item_counts / max(train.item_counts.sum(), 1)
@@ -103,7 +114,7 @@ class Questions:
         -----
         O(l k^2 + k^3 + n k^2).
         """
-        inverse = np.linalg.inv(self._system(self._codes(rated)))
+        inverse = np.linalg.inv(_normal_matrix(self.model, self._x[self._codes(rated)]))
         return self.noise * np.sqrt(1 + np.einsum("ij,jk,ik->i", self._x, inverse, self._x))
 
     def reductions(self, rated=()):
@@ -116,8 +127,8 @@ class Questions:
         Returns
         -------
         ndarray of float64, shape (N,)
-            Aligned with `items`, in multiples of ``noise ** 2``. The mean is over all items, each as often as it
-            was rated in training.
+            Aligned with `items`, in multiples of the noise variance. The mean is over all items, each as
+            often as it was rated in training.
         """
         return self._reductions(self._system(self._codes(rated)))
 
@@ -151,8 +162,8 @@ class Questions:
         rated, unseen : array-like of ids
             The items that the person rated, and those to which the answer was "not seen".
         n : int
-            How many. The first is the one whose answer tells most; each further one tells most once those before
-            it are answered.
+            How many. The first is the one whose answer tells most; each further one tells most once those
+            before it are answered.
         exclude : array-like of ids
             Not to be asked about for another reason.
 
@@ -184,7 +195,8 @@ class Questions:
         return np.flatnonzero(np.isin(self.items, self._codes(ids)))
 
     def _system(self, codes):
-        return _normal_matrix(self.model, self._x[codes])
+        x = self._x[codes]
+        return _normal_matrix(self.model, x) if self.prior is None else x.T @ x + self.prior
 
     def _reductions(self, system):
         turned = np.linalg.solve(system, self._candidates.T).T
@@ -195,10 +207,10 @@ class Questions:
 def estimate_noise(model, *, known=10, n_folds=5, seed=0):
     """The noise of ratings, from people who were held out.
 
-    The model is fitted again without a part of the people. Each of them is folded in from a few ratings, and the
-    squared errors on the others, divided by 1 + x' A^-1 x, estimate the noise variance. That the factors of the
-    items are known only roughly is in these errors, so the estimate is larger than the noise alone, as the intervals
-    need it.
+    The model is fitted again without a part of the people. Each of them is folded in from a few ratings, and
+    the squared errors on the others, divided by 1 + x' A^-1 x, estimate the noise variance. That the factors
+    of the items are known only roughly is in these errors, so the estimate is larger than the noise alone, as
+    the intervals need it.
 
     Parameters
     ----------
@@ -238,8 +250,8 @@ def coverage(model, *, known=10, levels=(1.0, 1.96), n_folds=5, seed=0):
     Returns
     -------
     DataFrame
-        One row a person: the id, ratings (how many were judged), noise, and a column for each level, the share of
-        the person's ratings within it. A Gaussian would have means of 0.68 and 0.95 for 1 and 1.96.
+        One row a person: the id, ratings (how many were judged), noise, and a column for each level, the
+        share of the person's ratings within it. A Gaussian would have means of 0.68 and 0.95 for 1 and 1.96.
     """
     errors = _held_out(model, known, n_folds, seed, every_fold=True)
     parts = []
@@ -253,26 +265,27 @@ def coverage(model, *, known=10, levels=(1.0, 1.96), n_folds=5, seed=0):
 
 
 def simulate_questions(
-    model, *, strategies=STRATEGIES, after=(0, 5, 10, 15), rated_only=False, most=500, test=0.25, n_folds=5, seed=0
+    model, *, strategies=STRATEGIES, after=(0, 5, 10, 15), rated_only=False, most=500, test=0.25,
+    n_folds=5, seed=0,
 ):  # fmt: skip
     """Ask people who were held out, and measure how well their other ratings are predicted.
 
-    A model is fitted without a part of the people. A quarter of the ratings of each of them is set aside. A question
-    about one of the rest is answered by the rating, any other question by "not seen", and counts all the same. After some
-    numbers of questions the answers are folded in, and the ratings set aside are predicted.
+    A model is fitted without a part of the people. A quarter of the ratings of each of them is set aside. A
+    question about one of the rest is answered by the rating, any other question by "not seen", and counts all
+    the same. After some numbers of questions the answers are folded in, and the ratings set aside predicted.
 
     Parameters
     ----------
     model : BiasedALS
         Fitted to the ratings that the people come from; it is cloned for each part.
     strategies : sequence of str
-        "telling": `Questions.ask`. "telling, by popularity": the same with the share of all people who rated the item
-        as the chance that the person knows it. "popular": the most rated first. "random": any of the most rated.
+        "telling": `Questions.ask`. "telling, plain": the same with ``learned=False``. "popular": the most
+        rated first. "random": any of the most rated.
     after : sequence of int
         Numbers of questions.
     rated_only : bool
-        Ask only about items that the person rated: whether they are known plays no part, "telling" then takes the
-        largest reduction.
+        Ask only about items that the person rated: whether they are known plays no part, "telling" then takes
+        the largest reduction.
     most : int
         Items that are asked about: the most rated of those who are not held out.
     test : float
@@ -284,20 +297,19 @@ def simulate_questions(
     Returns
     -------
     DataFrame
-        One row a person, strategy and number of questions: the id, model (the strategy), questions, answered, protocol,
-        ratings and squared_error. Each person counts once: ratings is 1, squared_error the mean over what was set aside.
-        `paired_differences` takes the rows of one number of questions.
+        One row a person, strategy and number of questions: the id, model (the strategy), questions, answered,
+        squared_error, ratings and protocol. Each person counts once: ratings is 1, squared_error the mean
+        over what was set aside. `paired_differences` takes the rows of one number of questions.
 
     Notes
     -----
     O(people x max(after) x N k^2) for each strategy that looks for the most telling question.
     """
     for strategy in strategies:
-        if strategy not in STRATEGIES:
-            raise ValueError(f"strategies: got {strategy!r}; expected some of {', '.join(map(repr, STRATEGIES))}")
+        check_choice("strategies", strategy, STRATEGIES)
     train, rows = model.train_, []
     for _, people, fitted in _without_each_fold(model, n_folds, seed):
-        asking = {personal: Questions(fitted, most=most, noise=1.0, personal=personal) for personal in (True, False)}
+        asking = {way: Questions(fitted, most=most, noise=1.0, learned=way) for way in (True, False)}
         for person in people:
             codes, values = train.by_user[[person]].indices, train.by_user[[person]].data
             rng = np.random.default_rng([seed, person])
@@ -309,7 +321,8 @@ def simulate_questions(
                 log = _interview(asking[strategy == "telling"], strategy, told, after, rated_only, rng)
                 for n, answers in log.items():
                     error = _predictions(fitted, answers)[codes[aside]] - values[aside]
-                    rows.append((train.user_ids[person], strategy, n, len(answers), float(np.mean(error**2))))
+                    squared = float(np.mean(error**2))
+                    rows.append((train.user_ids[person], strategy, n, len(answers), squared))
     names = [train.user_name, "model", "questions", "answered", "squared_error"]
     return pd.DataFrame(rows, columns=names).assign(ratings=1, protocol="questions")
 
@@ -323,8 +336,8 @@ def _check_model(model):
     model.score_items()  # raises unless the model is fitted
     if not (model.reg_ > 0 and model.bias_reg_ > 0):
         raise ValueError(
-            f"model: got penalties {model.reg_:g} and {model.bias_reg_:g}; expected both above 0, as without them "
-            "a person of whom nothing is known has no finite variance"
+            f"model: got penalties {model.reg_:g} and {model.bias_reg_:g}; expected both above 0, as without "
+            "them a person of whom nothing is known has no finite variance"
         )
 
 
@@ -412,6 +425,30 @@ def _fit_knowing(train, items, seed):
     users, films = (codes.ravel().astype(np.int32) for codes in np.indices(has.shape))
     table = Ratings(users, films, has.ravel(), None, *map(np.arange, has.shape), scale=(0.0, 1.0))
     return _fit_quietly(BiasedALS(**KNOWING_SETTINGS), table)
+
+
+def _learn_prior(model, seed):
+    """s^2 times the inverse covariance of people's rows, and of the noise, by expectation maximization."""
+    train, x = model.train_, _rows(model)
+    people = np.flatnonzero(train.user_counts > 0)
+    people = np.random.default_rng(seed).permutation(people)[:MOST_PEOPLE]
+    rows = []
+    for person in people:
+        codes, values = train.by_user[[person]].indices, train.by_user[[person]].data
+        rows.append((x[codes], values - model.mean_ - model.item_bias_[codes].astype(np.float64)))
+    prior = _normal_matrix(model, x[:0])
+    noise = np.mean(np.concatenate([target for _, target in rows]) ** 2)
+    for _ in range(EM_STEPS):
+        moment, squared = np.zeros_like(prior), 0.0
+        for own, target in rows:
+            gram = own.T @ own
+            inverse = np.linalg.inv(gram + prior)
+            mean = inverse @ (own.T @ target)
+            moment += np.outer(mean, mean) + noise * inverse
+            squared += np.sum((target - own @ mean) ** 2) + noise * np.sum(inverse * gram)
+        noise = max(squared / sum(len(target) for _, target in rows), np.finfo(np.float64).tiny)
+        prior = noise * np.linalg.inv(moment / len(rows))
+    return (prior + prior.T) / 2
 
 
 def _fit_quietly(model, ratings):

@@ -103,6 +103,18 @@
     return { n: count, k, width, x, mean: file.mean, reg: file.reg, biasReg: file.bias_reg, weighted: false };
   }
 
+  // What questions begin with in place of the penalties, the lower triangle row after row; null where the file has none.
+  function decodePrior(file, width) {
+    if (!file) return null;
+    const sound = Array.isArray(file) && file.length === (width * (width + 1)) / 2 && file.every(Number.isFinite);
+    if (!sound) throw new Error("its prior is damaged");
+    const out = new Float64Array(width * width);
+    for (let i = 0, at = 0; i < width; i++) {
+      for (let j = 0; j <= i; j++) out[i * width + j] = file[at++];
+    }
+    return out;
+  }
+
   // The mean of x x' over all films, each as often as it was rated: S of recsys_helpers.serving.questions.
   function meanSquare(x, width, counts) {
     const out = new Float64Array(width * width);
@@ -152,7 +164,8 @@
       scale: ratingScale(file.scale[0], file.scale[1], file.step),
       likes: decodeLikes(file.likes, n),
       noise: typeof file.noise === "number" && file.noise > 0 ? file.noise : null,
-      knowing: decodeKnowing(file.knowing, n), met: meanSquare(x, width, counts),
+      knowing: decodeKnowing(file.knowing, n), prior: decodePrior(file.prior, width),
+      met: meanSquare(x, width, counts),
     };
   }
 
@@ -247,7 +260,7 @@
   // ---- questions -----------------------------------------------------------------------------------
 
   // How much a rating of each of these films would take from the mean predictive variance, in multiples of the noise's:
-  // x' A^-1 S A^-1 x / (1 + x' A^-1 x). Without penalties there may be no A^-1 yet: then none is better than another.
+  // x' A^-1 S A^-1 x / (1 + x' A^-1 x). Without a prior and penalties there may be no A^-1 yet: then none is better than another.
   function reductions(model, a, films) {
     const { width: d, met } = model;
     let triangle;
@@ -288,8 +301,9 @@
     const films = model.order.slice(0, model.knowing ? model.knowing.n : ASKED);
     const chance = chances(model, films, rated, unseen);
     const closed = new Set([...rated, ...unseen]);
-    const a = normalMatrix(model, rated);
+    const a = model.prior ? model.prior.slice() : normalMatrix(model, rated);
     const row = new Float64Array(model.width);
+    if (model.prior) for (const film of rated) addSquare(a, model.width, rowOf(model, film, row));
     const chosen = [];
     while (chosen.length < n) {
       const gain = reductions(model, a, films).map((reduction, at) => chance[at] * reduction);

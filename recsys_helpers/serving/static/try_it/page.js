@@ -426,7 +426,7 @@
     if (!spreads()) return;
     const value = engine.deviation(model, person, film);
     element.value = value.toFixed(6);
-    element.textContent = `\u00b1 ${value.toFixed(Math.max(model.scale.digits - 1, 0))}`;
+    element.textContent = `\u00b1 ${number(value)}`;
   }
 
   function likeWords() {
