@@ -154,6 +154,31 @@ test("damaged likes are refused", () => {
   assert.equal(toy.likes, null);
 });
 
+// Asked about are Brazil and Elf, the most rated; 0.1 more of the people know Brazil.
+const knowing = { factors: 1, mean: 0.5, reg: 1, bias_reg: 1, steps: [0, 0.1], films: pack("int16", [0, 1, 0, 0]) };
+
+test("questions go to the films in the file, the ones not seen left out", () => {
+  const model = engine.decode(file({ noise: 0.8, knowing, prior: [1, 0, 2] }));
+  assert.deepEqual(engine.ask(model, { n: 9 }).sort(), [1, 4]);
+  assert.deepEqual(engine.ask(model, { unseen: [1], n: 9 }), [4]);
+  assert.deepEqual(engine.ask(model, { rated: [1, 4] }), []);
+  assert.deepEqual(engine.ask(toy, { n: 9 }).length, 5);
+});
+
+test("a deviation, by hand", () => {
+  // Of nobody: A is diag(1, 2), so 1 + x' A^-1 x = 1 + 1 + 1 / 2.
+  const model = engine.decode(file({ noise: 2 }));
+  close(engine.deviation(model, engine.foldIn(model, []), 0), 2 * Math.sqrt(2.5));
+  assert.equal(toy.noise, null);
+});
+
+test("questions that are damaged are refused", () => {
+  assert.throws(() => engine.decode(file({ prior: [1, 0] })), /prior is damaged/);
+  assert.throws(() => engine.decode(file({ prior: [1, 0, null] })), /prior is damaged/);
+  assert.throws(() => engine.decode(file({ knowing: { ...knowing, mean: null } })), /number in its model of what people know/);
+  assert.throws(() => engine.decode(file({ knowing: { ...knowing, films: pack("int16", [1, 2, 3]) } })), /know is incomplete/);
+});
+
 test("the choice of a model is kept where there is one", () => {
   const text = engine.keep(liking, new Map(), new Set([1]), new Set(), "ratings");
   assert.equal(engine.readKept(text, liking).by, "ratings");

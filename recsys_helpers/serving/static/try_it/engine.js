@@ -189,7 +189,7 @@
 
   // z with L L' z = b.
   function solve(l, d, b) {
-    const z = Float64Array.from(b);
+    const z = new Float64Array(b);
     for (let i = 0; i < d; i++) {
       for (let t = 0; t < i; t++) z[i] -= l[i * d + t] * z[t];
       z[i] /= l[i * d + i];
@@ -257,6 +257,34 @@
     return model.noise * Math.sqrt(variance);
   }
 
+  // The inverse of L L'.
+  function inverseOf(triangle, d) {
+    const out = new Float64Array(d * d);
+    for (let i = 0; i < d; i++) out.set(solve(triangle, d, Float64Array.from({ length: d }, (_, at) => Number(at === i))), i * d);
+    return out;
+  }
+
+  function product(a, b, d) {
+    const out = new Float64Array(d * d);
+    for (let i = 0; i < d; i++) {
+      for (let t = 0; t < d; t++) {
+        for (let j = 0; j < d; j++) out[i * d + j] += a[i * d + t] * b[t * d + j];
+      }
+    }
+    return out;
+  }
+
+  // row' a row, of a symmetric a.
+  function square(a, row, d) {
+    let out = 0;
+    for (let i = 0; i < d; i++) {
+      let sum = a[i * d + i] * row[i];
+      for (let j = 0; j < i; j++) sum += 2 * a[i * d + j] * row[j];
+      out += sum * row[i];
+    }
+    return out;
+  }
+
   // ---- questions -----------------------------------------------------------------------------------
 
   // How much a rating of each of these films would take from the mean predictive variance, in multiples of the noise's:
@@ -269,18 +297,12 @@
     } catch {
       return films.map(() => 1);
     }
+    const inverse = inverseOf(triangle, d);
+    const spread = product(product(inverse, met, d), inverse, d);
     const row = new Float64Array(d);
     return films.map((film) => {
-      const turned = solve(triangle, d, rowOf(model, film, row));
-      let explained = 0;
-      let own = 1;
-      for (let i = 0; i < d; i++) {
-        let sum = 0;
-        for (let j = 0; j < d; j++) sum += met[i * d + j] * turned[j];
-        explained += turned[i] * sum;
-        own += turned[i] * row[i];
-      }
-      return explained / own;
+      rowOf(model, film, row);
+      return square(spread, row, d) / (1 + square(inverse, row, d));
     });
   }
 

@@ -509,12 +509,14 @@
   function rate(film, value, event) {
     const origin = event && event.target.closest(".try-it-recommendations > li");
     pinned = origin ? Number(origin.dataset.film) : null;
+    const before = answering;
     answering = event && event.target.closest(".try-it-choose li[data-film]") ? film : null;
     if (value !== null) ratings.set(film, { value, time: Math.floor(Date.now() / 1000) });
     else ratings.delete(film);
     for (const box of root.querySelectorAll(`.try-it-rate[data-film="${film}"]`)) show(box);
     update();
-    showQuestions();
+    // Another value for the same film changes no question: only which films are rated does.
+    if (answering === null || answering !== before) showQuestions();
     showOwn();
     if (event) measure(event.timeStamp);
     save();
