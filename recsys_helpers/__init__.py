@@ -16,6 +16,7 @@ _HOME = {
     "repository_file": "data",
     "synthetic_ratings": "data",
     "BPR": "models",
+    "BayesianMF": "models",
     "BiasModel": "models",
     "BiasedALS": "models",
     "EASE": "models",

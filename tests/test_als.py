@@ -34,19 +34,21 @@ def with_genres(ratings, seed=3):
 
 
 def solve(indptr, indices, values, factors, bias, *, reg=0.7, bias_reg=0.4, mean=3.5, weighted=False,
-          prior=None, steps=0, start=None):  # fmt: skip
+          prior=None, steps=0, start=None, spread=0.0, key=0):  # fmt: skip
     """Call the kernel for all rows; factors and biases side by side."""
     dtype, k, rows = factors.dtype, factors.shape[1], len(indptr) - 1
     out = np.zeros((rows, k + 1), dtype) if start is None else start.astype(dtype)
     prior = np.zeros((rows, k + 1), dtype) if prior is None else prior.astype(dtype)
     x, b = out[:, :k].copy(), out[:, k].copy()
+    weights = np.diff(indptr).astype(dtype) if weighted else np.ones(1, dtype)
     csr = [indptr.astype(np.int32), indices.astype(np.int32), values.astype(np.float32)]
     for array in csr:
         array.flags.writeable = False
     failed, total = solve_rows(
         0, rows, *csr,
-        dtype.type(mean), factors, bias, dtype.type(reg), dtype.type(bias_reg), weighted,
-        prior[:, :k].copy(), prior[:, k].copy(), steps, (factors**2).mean(axis=0), True, x, b,
+        dtype.type(mean), factors, bias, dtype.type(reg), dtype.type(bias_reg), weights,
+        prior[:, :k].copy(), prior[:, k].copy(), steps, (factors**2).mean(axis=0), True,
+        dtype.type(spread), np.uint64(key), x, b,
     )  # fmt: skip
     return np.column_stack([x, b]), failed, total
 
@@ -282,6 +284,37 @@ def test_the_result_is_the_same_in_another_process(medium, tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "ratings.csv")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hashlib.sha256(model.user_factors_.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_rows_are_drawn_from_their_conditional_posterior(n):
+    """Mean and covariance of 4,000 draws, of a short row (dual form) and of a long one (primal)."""
+    k, reg, bias_reg, spread = 5, 0.7, 0.4, 0.6
+    rng = np.random.default_rng(n)
+    indptr, indices, values, factors, bias = random_rows(rng, np.full(4000, n), k, columns=50)
+    # The same row again and again: only the random numbers differ.
+    indices, values = np.tile(indices[:n], 4000), np.tile(values[:n], 4000)
+    prior = np.tile(rng.normal(size=k + 1), (4000, 1))
+    draws, failed, _ = solve(indptr, indices, values, factors, bias, prior=prior, spread=spread, key=11)
+    x = np.column_stack([factors[indices[:n]], np.ones(n)])
+    penalty = np.diag([reg] * k + [bias_reg])
+    system = x.T @ x + penalty
+    target = x.T @ (values[:n] - 3.5 - bias[indices[:n]]) + penalty @ prior[0]
+    assert failed == 0
+    # In coordinates in which the posterior is standard normal.
+    z = (draws - np.linalg.solve(system, target)) @ np.linalg.cholesky(system) / spread
+    assert np.abs(z.mean(axis=0)).max() < 5 / np.sqrt(4000)
+    assert np.abs(np.cov(z.T) - np.eye(k + 1)).max() < 5 * np.sqrt(2 / 4000)
+
+
+def test_a_row_is_drawn_alike_in_whatever_span():
+    rng = np.random.default_rng(0)
+    rows = random_rows(rng, np.array([3, 30, 9]), 6)
+    together, *_ = solve(*rows, spread=0.5, key=3)
+    other, *_ = solve(*rows, spread=0.5, key=4)
+    again, *_ = solve(*rows, spread=0.5, key=3)
+    np.testing.assert_array_equal(together, again)
+    assert np.abs(together - other).min() > 0
 
 
 # ---- the model in use -----------------------------------------------------------

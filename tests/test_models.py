@@ -18,6 +18,7 @@ from recsys_helpers import (
     EASE,
     NMF,
     SLIM,
+    BayesianMF,
     BiasedALS,
     BiasModel,
     FunkSVD,
@@ -59,6 +60,7 @@ MODELS = {
     "SLIM": SLIM(),
     "LikesKNN": LikesKNN(20),
     "LikesUserKNN": LikesUserKNN(20),
+    "BayesianMF": BayesianMF(4, n_sweeps=40, n_burn_in=10, n_draws=20, **QUIET),
     "BPR": BPR(4, n_epochs=8, **QUIET),
 }
 # Rank by something that is not a rating.

@@ -24,6 +24,7 @@ MODELS = {
     "NMF": "NMF(3, n_sweeps=9, tol=0, patience=9, verbose=False)",
     "FunkSVD": "FunkSVD(4, n_epochs=9, patience=9, verbose=False)",
     "SVDpp": "SVDpp(4, n_epochs=9, patience=9, verbose=False)",
+    "BayesianMF": "BayesianMF(4, n_sweeps=9, n_burn_in=2, verbose=False)",
     "BPR": "BPR(4, n_epochs=9, verbose=False)",
     "GradientMF": "GradientMF(4, n_epochs=9, patience=9, verbose=False)",
 }
@@ -78,7 +79,9 @@ def test_a_killed_fit_goes_on_to_the_same_end(name, tmp_path):
         training.Loop.report = steps
     assert begun[0] == KILLED_AFTER, "it went on, and did not begin anew"
     np.testing.assert_array_equal(resumed.predict(train), whole.predict(train))
-    for attribute in ("user_factors_", "item_factors_"):
+    learned = [name for name in vars(whole) if name.endswith(("_factors_", "_draws_"))]
+    assert learned
+    for attribute in learned:
         np.testing.assert_array_equal(getattr(resumed, attribute), getattr(whole, attribute))
     columns = [c for c in whole.history_.columns if c != "seconds"]
     np.testing.assert_array_equal(resumed.history_[columns], whole.history_[columns])

@@ -13,6 +13,11 @@ primal   (k+1) x (k+1) normal equations, n k^2 + k^3/3 multiply-adds or so
 dual     n x n, for n well below k: the same minimum by the matrix inversion lemma
 cg       a few steps of conjugate gradients, 2 n k multiply-adds each
 
+The same rows are drawn, where a spread s > 0 is given, from the normal distribution around the minimum
+whose density falls with exp(-cost / (2 s^2)): the conditional posterior of a row whose noise has the
+standard deviation s and whose prior has the variances s^2 / reg and s^2 / bias_reg (Salakhutdinov and
+Mnih 2008, with biases). A Gibbs sampler is made of such draws.
+
 The inner blocks are vector code of `vectors`. Rows are independent of one another and each is summed
 in a fixed order: the result does not depend on how rows are dealt to threads.
 """
@@ -20,6 +25,7 @@ in a fixed order: the result does not depend on how rows are dealt to threads.
 import numpy as np
 
 from .compiling import REORDER, njit
+from .hashing import STEP, mixed, normals
 from .normal import (
     AHEAD,
     CG_BLOCK,
@@ -28,10 +34,13 @@ from .normal import (
     GRAM_BLOCK,
     add_lines,
     aligned,
+    blur,
+    factor,
     factor_solve,
     gram,
     parts,
     product,
+    solve,
     sum_of_squares,
 )  # fmt: skip
 from .vectors import ADD, MR, STORE, VECTOR_BYTES, copy, errors, prefetch, transpose
@@ -62,7 +71,9 @@ def _gather(s, o, start, stop, indices, values, mean, factors, bias):
 
 
 @njit
-def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias):
+def _primal(
+    s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias, spread, key
+):
     """Normal equations of one row; returns ok and the bias, the factors are in part solution."""
     kq, ld, m, k = o.kq, o.ld, o.m, factors.shape[1]
     n = stop - start
@@ -92,7 +103,10 @@ def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_r
             s[row + kq] = s[last + i] + reg * prior[i]
         else:
             s[row + i] = 1
-    ok = factor_solve(s, o, kq)
+    ok = factor(s, o, kq)
+    if spread > 0:
+        total += np.sqrt(weight) * blur(s, o, kq, k, spread, key)
+    solve(s, o, kq)
     explained = 0.0
     for j in range(kq):
         explained += s[m + j] * s[o.solution + j]
@@ -100,22 +114,38 @@ def _primal(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_r
 
 
 @njit
-def _dual(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias):
+def _dual(
+    s, o, first, stop, indices, values, mean, factors, bias, reg, bias_reg, prior, prior_bias, spread, key
+):
     """The solution of `_primal` from an n x n system, for n up to kq.
 
     With X the n gathered rows and t' the targets minus the prior's predictions, the
     matrix inversion lemma gives p = g + X' y and b = c + (reg / bias_reg) sum(y), where
     (X X' + reg I + reg / bias_reg) y = t' (Golub and Van Loan 2013, section 2.1.4).
+    A draw puts a draw from the prior in its place, and noise on the targets (Bhattacharya,
+    Chakraborty and Mallick 2016).
     """
     w = VECTOR_BYTES // s.itemsize
-    kq, k, m, n = o.kq, factors.shape[1], o.m, stop - start
+    kq, k, m, n = o.kq, factors.shape[1], o.m, stop - first
     nq = (n + w - 1) // w * w
     ld = nq + w
-    _gather(s, o, start, stop, indices, values, mean, factors, bias)
+    _gather(s, o, first, stop, indices, values, mean, factors, bias)
     s[o.x + n * kq : o.x + nq * kq] = 0
+    # Where the row is before its ratings have a say, and the noise on them; the pairs are not needed here.
+    start, noise = o.pair, o.pair + k
+    if spread > 0:
+        normals(key, s, o.pair, k + n + 1)
+        prior_bias += spread / np.sqrt(bias_reg) * s[noise + n]
+    else:
+        s[start : noise + n] = 0
     for j in range(kq):
-        s[o.solution + j] = prior[j] if j < k else 0
+        s[o.solution + j] = 0
+    for j in range(k):
+        s[start + j] = prior[j] + spread / np.sqrt(reg) * s[start + j]
+        s[o.solution + j] = s[start + j]
     errors(s, o.x, kq, nq // w, kq // w, o.solution, s.dtype.type(prior_bias), o.target, o.error)
+    for t in range(n):
+        s[o.error + t] -= spread * s[noise + t]
     # X' in the place of comp, which a single block of ratings does not need; its
     # last row stands for the bias.
     for t in range(0, nq, w):
@@ -141,7 +171,7 @@ def _dual(s, o, start, stop, indices, values, mean, factors, bias, reg, bias_reg
         total += s[o.error + t]
     add_lines(s, o, o.error, n, o.solution, STORE)
     for j in range(k):
-        s[o.solution + j] += prior[j]
+        s[o.solution + j] += s[start + j]
     return ok, prior_bias + ratio * total
 
 
@@ -241,8 +271,8 @@ def _conjugate_gradients(
 
 @njit
 def solve_rows(
-    first, stop, indptr, indices, values, mean, factors, bias, reg, bias_reg, weighted,
-    prior, prior_bias, steps, squares, errors, out, out_bias,
+    first, stop, indptr, indices, values, mean, factors, bias, reg, bias_reg, weights,
+    prior, prior_bias, steps, squares, errors, spread, key, out, out_bias,
 ):  # fmt: skip
     """Solve for the factors and biases of rows first...stop, the other side held.
 
@@ -258,8 +288,8 @@ def solve_rows(
         The other side; C-contiguous.
     reg, bias_reg : float
         Regularization of factors and biases, of the type of `out`.
-    weighted : bool
-        Multiply both by the row's number of ratings (ALS-WR, Zhou et al. 2008).
+    weights : ndarray, shape (rows,) or (1,)
+        By which both are multiplied: a row's own, or one for all.
     prior, prior_bias : ndarray, shape (rows, k) and (rows,), or (1, k) and (1,) for all
         What the regularization pulls towards; a row without ratings gets just that.
     steps : int
@@ -270,6 +300,10 @@ def solve_rows(
         Mean square of each column of `factors`, for the preconditioner.
     errors : bool
         Sum the squared errors after the solve.
+    spread : float
+        0, or the standard deviation of the noise: rows are then drawn (exactly, so `steps` is 0).
+    key : int
+        The random numbers of the call: a row's are the same whichever thread draws it, and in whatever order.
     out, out_bias : ndarray, shape (rows, k) and (rows,)
         Written in place, C-contiguous.
 
@@ -298,8 +332,9 @@ def solve_rows(
             out[row] = prior[towards]
             out_bias[row] = prior_bias[towards]
             continue
-        times = out.dtype.type(n if weighted else 1)
+        times = weights[row if len(weights) > 1 else 0]
         row_reg, row_bias_reg = reg * times, bias_reg * times
+        row_key = mixed(np.uint64(key) + np.uint64(row + 1) * STEP)
         if steps > 0 and (n <= o.size or k > CG_RANK):
             ok = 1
             solved = np.float64(_conjugate_gradients(
@@ -309,12 +344,12 @@ def solve_rows(
         elif DUAL_SHARE * n <= k and row_reg > 0 and row_bias_reg > 0:
             ok, solved = _dual(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
-                prior[towards], prior_bias[towards],
+                prior[towards], prior_bias[towards], spread, row_key,
             )  # fmt: skip
         else:
             ok, solved = _primal(
                 s, o, a, b, indices, values, mean, factors, bias, row_reg, row_bias_reg,
-                prior[towards], prior_bias[towards],
+                prior[towards], prior_bias[towards], spread, row_key,
             )  # fmt: skip
         if not ok:
             failed += 1

@@ -10,6 +10,7 @@ from collections import namedtuple
 import numpy as np
 
 from .compiling import REORDER, njit
+from .hashing import normals
 from .vectors import (
     MR,
     SUBTRACT,
@@ -123,6 +124,14 @@ def factor_solve(s, o, size):
     Row 0 of m is a row of the Cholesky factor that is known beforehand (or zeros);
     rows 1, ... are the upper triangle, and column `size` the right-hand side.
     """
+    ok = factor(s, o, size)
+    solve(s, o, size)
+    return ok
+
+
+@njit
+def factor(s, o, size):
+    """The first half of `factor_solve`: the triangle U with U'U the matrix, beside it U'^-1 of the right."""
     w = VECTOR_BYTES // s.itemsize
     ld = size + w
     ok = 1
@@ -133,13 +142,35 @@ def factor_solve(s, o, size):
             product(s, o.m + r, ld, o.m + i, ld, 1 + i, at, ld, 0, SUBTRACT, n_vectors)
         at = o.m + (1 + i) * ld + i
         ok &= panel(s, at, ld, n_vectors - 1, o.multipliers, o.transposed + i * w, o.scale + i)
+    return ok
+
+
+@njit
+def blur(s, o, size, count, spread, key):
+    """Between `factor` and `solve`: the first `count` unknowns will be drawn around the solution.
+
+    With U'U the matrix and z standard normal, U^-1 (U'^-1 right + spread z) has the solution as its mean and
+    spread^2 (U'U)^-1 as its covariance: one triangle serves both (Rue 2001), and the draw costs its numbers.
+    Returns one more of these, for the unknown of row 0.
+    """
+    w = VECTOR_BYTES // s.itemsize
+    normals(key, s, o.pair, count + 1)
+    for i in range(count):
+        s[o.m + (1 + i) * (size + w) + size] += spread * s[o.pair + i]
+    return spread * s[o.pair + count]
+
+
+@njit
+def solve(s, o, size):
+    """The second half of `factor_solve`, from the last unknown to the first."""
+    w = VECTOR_BYTES // s.itemsize
+    ld = size + w
     s[o.solution + size] = -1
     for j in range(1, w):
         s[o.solution + size + j] = 0
     for i in range(size - w, -1, -w):
         at = o.m + (1 + i) * ld + i
         back(s, at, ld, (ld - i) // w - 1, o.transposed + i * w, o.scale + i, o.solution + i)
-    return ok
 
 
 @njit

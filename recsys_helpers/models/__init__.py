@@ -4,6 +4,7 @@ from .._lazy import lazily
 
 _HOME = {
     "BPR": "pairwise",
+    "BayesianMF": "bayes",
     "BiasModel": "baselines",
     "BiasedALS": "als",
     "EASE": "item_weights",
@@ -32,8 +33,8 @@ _HOME = {
 _MODULES = {
     name: name
     for name in (
-        "als", "automatic", "base", "baselines", "completion", "conic", "documented", "factors", "gradient",
-        "held_out", "implicit", "item_weights", "liked", "likes_neighbors", "neighbors", "newcomer", "nmf",
+        "als", "automatic", "base", "baselines", "bayes", "completion", "conic", "documented", "factors", "gibbs",
+        "gradient", "held_out", "implicit", "item_weights", "liked", "likes_neighbors", "neighbors", "newcomer", "nmf",
         "nuclear", "pairwise", "positive", "spectrum", "storage", "svd", "training",
     )
 }  # fmt: skip

@@ -228,15 +228,17 @@ class BiasedALS(FactorModel):
         steps = 0 if exact or self.solver == "cholesky" else self.cg_steps
         # Read-only views, as Ratings gives them: one compiled version serves all callers.
         indptr, indices, values = (_read_only(x) for x in (matrix.indptr, matrix.indices, matrix.data))
-        squares = np.zeros(out.shape[1], out.dtype)
+        squares, weights = np.zeros(out.shape[1], out.dtype), np.ones(1, out.dtype)
+        if self.weighted:
+            weights = np.diff(indptr).astype(out.dtype)
         if steps:
             squares = np.einsum("ij,ij->j", factors, factors) / number(max(len(factors), 1))
 
         def work(first, stop):
             return solve_rows(
                 first, stop, indptr, indices, values, number(self.mean_), factors, bias,
-                number(self.reg_), number(self.bias_reg_), bool(self.weighted), *prior, steps, squares,
-                errors, out, out_bias,
+                number(self.reg_), number(self.bias_reg_), weights, *prior, steps, squares,
+                errors, number(0), np.uint64(0), out, out_bias,
             )  # fmt: skip
 
         cuts = spans.cut(_work(matrix.indptr, out.shape[1]), CHUNK_WORK, most=512)
