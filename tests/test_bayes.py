@@ -11,8 +11,8 @@ from recsys_helpers import BayesianMF, BiasModel, Ratings, rmse
 from recsys_helpers.data.splits import random_holdout
 from recsys_helpers.kernels.bayes import draw_coefficients
 from recsys_helpers.kernels.hashing import normals
-from recsys_helpers.models import gibbs
-from recsys_helpers.models.gibbs import Chain, Side, shares_of_sets
+from recsys_helpers.models import bayes, gibbs
+from recsys_helpers.models.gibbs import Chain, shares_of_sets
 
 QUICK = {"n_factors": 4, "n_sweeps": 40, "n_burn_in": 10, "n_draws": 30, "verbose": False}
 
@@ -56,7 +56,9 @@ def test_coefficients_are_those_of_a_bayesian_regression():
         np.testing.assert_allclose(residual, (rows - features @ b) * roots[:, None], atol=1e-9)
     weighted = features * roots[:, None] ** 2
     precision = weighted.T @ features + np.diag(penalty)
-    z = (np.array(draws) - np.linalg.solve(precision, weighted.T @ rows)[:, 0]) @ np.linalg.cholesky(precision)
+    z = (np.array(draws) - np.linalg.solve(precision, weighted.T @ rows)[:, 0]) @ np.linalg.cholesky(
+        precision
+    )
     assert np.abs(z.mean(axis=0)).max() < 0.1
     assert np.abs(np.cov(z.T) - np.eye(3)).max() < 0.1
 
@@ -87,7 +89,9 @@ def draw_from_prior(chain, rng):
 
         def around(n, precision, side=side, root=root, k=k):
             z = rng.standard_normal((n, k + 1)) / np.sqrt(precision)
-            return np.column_stack([np.linalg.solve(root.T, z[:, :k].T).T, z[:, k] / np.sqrt(side.bias_precision)])
+            return np.column_stack(
+                [np.linalg.solve(root.T, z[:, :k].T).T, z[:, k] / np.sqrt(side.bias_precision)]
+            )
 
         side.mean[...] = around(1, 2.0)[0]
         if not side.free_mean:
@@ -152,7 +156,9 @@ def test_the_joint_distribution_is_that_of_the_model():
 def test_a_wrong_conditional_is_noticed(monkeypatch, wrong):
     if wrong.startswith("one"):
         draw = stats.wishart.rvs
-        fault = type("Wishart", (), {"rvs": lambda df, scale, random_state: draw(df + 1, scale, 1, random_state)})
+        fault = type(
+            "Wishart", (), {"rvs": lambda df, scale, random_state: draw(df + 1, scale, 1, random_state)}
+        )
         monkeypatch.setattr(gibbs, "wishart", fault)
     else:
         solve = gibbs.solve_rows
@@ -250,7 +256,7 @@ def test_lists_by_mean_quantile_and_draw(model, parts):
 
 
 def test_features_teach_about_items_without_ratings():
-    """Half of the films are of a kind that everybody likes; the unrated ones are told apart by their feature alone."""
+    """Half of the films are of a kind that everybody likes; unrated ones are told apart by it alone."""
     rng = np.random.default_rng(0)
     users, items = np.nonzero(rng.random((80, 60)) < 0.4)
     kind = np.arange(60) % 2
@@ -286,6 +292,19 @@ def test_history_and_what_is_kept(parts):
     last = model.history_["validation_rmse"].iloc[-1]
     assert last == pytest.approx(rmse(parts[1].values, model.predict(parts[1])), abs=1e-5)
     assert model.user_draws_.shape == (7, parts[0].n_users + 1, 4)
+
+
+def test_as_many_draws_are_kept_as_there_is_room_for(parts, monkeypatch):
+    settings = QUICK | {"n_draws": "auto", "n_sweeps": 30, "n_burn_in": 5}
+    assert len(BayesianMF(**settings).fit(parts[0]).noise_) == 25
+    one = 4 * 5 * (parts[0].n_users + 2 * parts[0].n_items)
+    monkeypatch.setattr(bayes, "DRAWS_BYTES", 12.5 * one)
+    model = BayesianMF(**settings).fit(parts[0])
+    assert len(model.noise_) == 12
+    kept = model.user_draws_, model.item_draws_, model.user_coefficients_
+    assert sum(x.nbytes for x in kept) < 12.5 * one
+    monkeypatch.setattr(bayes, "DRAWS_BYTES", 0)
+    assert len(BayesianMF(**settings).fit(parts[0]).noise_) == bayes.FEWEST_DRAWS
 
 
 def test_bad_arguments(parts):

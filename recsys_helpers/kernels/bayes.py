@@ -60,9 +60,7 @@ def draw_coefficients(first, stop, indptr, rows, shares, roots, penalty, noise, 
 
 
 @njit(fastmath=REORDER)
-def average_pairs(
-    first, stop, users, items, user_factors, user_bias, item_factors, item_bias, out, square
-):
+def average_pairs(first, stop, users, items, user_factors, user_bias, item_factors, item_bias, out, square):
     """Mean and variance over the draws of the predictions for pairs first...stop.
 
     Parameters

@@ -33,9 +33,9 @@ _HOME = {
 _MODULES = {
     name: name
     for name in (
-        "als", "automatic", "base", "baselines", "bayes", "completion", "conic", "documented", "factors", "gibbs",
-        "gradient", "held_out", "implicit", "item_weights", "liked", "likes_neighbors", "neighbors", "newcomer", "nmf",
-        "nuclear", "pairwise", "positive", "spectrum", "storage", "svd", "training",
+        "als", "automatic", "base", "baselines", "bayes", "completion", "conic", "documented", "factors",
+        "gibbs", "gradient", "held_out", "implicit", "item_weights", "liked", "likes_neighbors", "neighbors",
+        "newcomer", "nmf", "nuclear", "pairwise", "positive", "spectrum", "storage", "svd", "training",
     )
 }  # fmt: skip
 

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.linalg import cholesky, solve_triangular
 from scipy.sparse import csr_array, issparse
 from scipy.special import ndtri
+from threadpoolctl import threadpool_limits
 
-from ..checks import check_choice, choice, flag, number, optional, seed, whole
+from ..checks import check_choice, choice, either, flag, number, optional, seed, whole
 from ..data.items import genre_shares
 from ..kernels import spans
 from ..kernels.bayes import average_pairs
@@ -22,6 +23,8 @@ from .newcomer import NewUser
 from .training import Loop
 
 BY = ("mean", "upper", "thompson")
+# Draws that are kept by default, and the bytes that they may take.
+MOST_DRAWS, FEWEST_DRAWS, DRAWS_BYTES = 200, 10, 5e8
 # Pairs times draws in one piece of work for a thread.
 PIECE = 1e5
 
@@ -32,9 +35,10 @@ class BayesianMF(Recommender):
 
     Ratings are normal around :math:`\hat r_{ui}`. The vectors :math:`(p_u, b_u)` and :math:`(q_i, b_i)` are
     normal around a mean, whose place and spread are unknown as well and have normal-Wishart priors; so has
-    the noise its own. How tight rows are around it may depend on how many ratings they have (Salakhutdinov and Mnih 2008, with biases). There is no penalty to tune: what
-    alternating least squares needs as :math:`\lambda` is drawn along. A Gibbs sampler draws users, items
-    and their distributions in turn, and a prediction is the average over the draws that were kept.
+    the noise its own (Salakhutdinov and Mnih 2008, with biases). Rows with about as many ratings share how
+    tightly they are held to the mean. There is no penalty to tune: what alternating least squares needs as
+    :math:`\lambda` is drawn along. A Gibbs sampler draws users, items and their distributions in turn, and a
+    prediction is the average over the draws that were kept.
 
     With `sets`, a person's mean moves with the set of items rated, and an item's with the set of
     people who rated it: that somebody watched a film says something, whatever the rating
@@ -54,8 +58,9 @@ class BayesianMF(Recommender):
         Sweeps in all; each draws everything once.
     n_burn_in : int
         How many of them to leave out at the beginning, less than `n_sweeps`.
-    n_draws : int
-        How many of the others to keep, evenly spaced; at most all.
+    n_draws : int or "auto"
+        How many of the others to keep, evenly spaced; at most all. "auto": 200, or as many as take half a
+        gigabyte, but no fewer than 10.
     dtype : {"float32", "float64"}
         Of factors and arithmetic.
     {n_threads}
@@ -67,7 +72,8 @@ class BayesianMF(Recommender):
     mean_, scale_ : float
         Mean and standard deviation of the training ratings. The draws are in units of the latter.
     user_draws_, item_draws_ : ndarray, shape (d, m + 1, k) and (d, n + 1, k)
-        Factors in each draw that was kept. The last row is the mean of all: what stands in for somebody unknown.
+        Factors in each draw that was kept. The last row is the mean of all, which stands in for somebody
+        unknown.
     user_bias_draws_, item_bias_draws_ : ndarray, shape (d, m + 1) and (d, n + 1)
     user_root_, item_root_ : ndarray, shape (d, k, k)
         Cholesky factor of the precision of the factors around their means; `user_bias_precision_` and
@@ -79,16 +85,18 @@ class BayesianMF(Recommender):
     noise_ : ndarray, shape (d,)
         Standard deviation of a rating around its prediction, in the unit of the ratings.
     history_ : DataFrame
-        One row a sweep: objective (the squared errors of this draw, summed, in units of the ratings' variance),
-        train_rmse, validation_rmse (of the average so far; NaN without validation ratings or in the burn-in), noise, seconds.
+        One row a sweep: objective (the squared errors of this draw, summed, in units of the ratings'
+        variance), train_rmse, validation_rmse (of the average so far; NaN where no draw was kept, or without
+        validation ratings), noise, seconds.
 
     Notes
     -----
     A sweep costs as much as one of alternating least squares, about 2 nnz k (k + 1) + (m + n) k^3 / 3
-    operations, and a random number for each that is drawn; sets add about 16 nnz k. Memory of the draws:
+    operations, and a random number for each that is drawn; sets add about 16 nnz k. Memory of d draws:
     4 d (k + 1) (m + n) bytes in float32, with sets 4 d (k + 1) (m + 2 n).
 
-    {fallback}
+    An unknown user or item is taken for the average one, in every draw; its own part is uncertain as far as
+    the draw's distribution of users or items says.
     """
 
     _parameters = {
@@ -97,7 +105,7 @@ class BayesianMF(Recommender):
         "genres": flag,
         "n_sweeps": whole(),
         "n_burn_in": whole(0),
-        "n_draws": whole(),
+        "n_draws": either("auto", whole()),
         "dtype": choice("float32", "float64"),
         "n_threads": optional(whole()),
         "random_state": seed,
@@ -112,7 +120,7 @@ class BayesianMF(Recommender):
         genres=False,
         n_sweeps=250,
         n_burn_in=50,
-        n_draws=100,
+        n_draws="auto",
         dtype="float32",
         n_threads=None,
         random_state=0,
@@ -160,7 +168,8 @@ class BayesianMF(Recommender):
                 state[name][...] = array
 
         loop = Loop(self, "sweep", self.n_sweeps, get=lambda: state, put=put, checkpoint=checkpoint, rng=rng)
-        with loop:
+        # The matrices of a sweep are small: threads of BLAS would wait for one another.
+        with threadpool_limits(1, user_api="blas"), loop:
             for sweep in loop:
                 chain.sweep()
                 told = {}
@@ -237,7 +246,8 @@ class BayesianMF(Recommender):
         out = np.einsum(
             "dpk,dpk->dp", self.user_draws_[:, users], self.item_draws_[:, items], dtype=np.float64
         )
-        return self.mean_ + self.scale_ * (out + self.user_bias_draws_[:, users] + self.item_bias_draws_[:, items])
+        out += self.user_bias_draws_[:, users] + self.item_bias_draws_[:, items]
+        return self.mean_ + self.scale_ * out
 
     def _predict_codes(self, users, items):
         return self._average(users, items)[0]
@@ -278,7 +288,8 @@ class BayesianMF(Recommender):
         tight = self.user_tightness_[d, 0], self.item_tightness_[d, 0]
         roots = self.user_root_[d], self.item_root_[d]
         spread = [np.linalg.inv(root).T / np.sqrt(t) for root, t in zip(roots, tight, strict=True)]
-        bias = [1 / (t * x[d]) for x, t in zip((self.user_bias_precision_, self.item_bias_precision_), tight, strict=True)]
+        precisions = self.user_bias_precision_[d], self.item_bias_precision_[d]
+        bias = [1 / (t * precision) for precision, t in zip(precisions, tight, strict=True)]
         out = np.where(new_users, np.square(q @ spread[0]).sum(axis=-1) + bias[0], 0.0)
         out += np.where(new_items, np.square(p @ spread[1]).sum(axis=-1) + bias[1], 0.0)
         both = np.square(spread[0].T @ spread[1]).sum()
@@ -294,9 +305,9 @@ class BayesianMF(Recommender):
         user, n, **options
             As there.
         by : {"mean", "upper", "thompson"}
-            Rank by the expected rating; by a quantile of it, which favors what little is known of; or by one draw
-            from the posterior for each user (Thompson 1933), so that an item comes first as often as it is
-            likely to be the best.
+            Rank by the expected rating; by a quantile of it, which favors what little is known of; or by one
+            draw from the posterior for each user (Thompson 1933), so that an item comes first as often as it
+            is likely to be the best.
         level : float
             The quantile of "upper", between 0 and 1.
         random_state : int or numpy.random.Generator, optional
@@ -320,8 +331,8 @@ class BayesianMF(Recommender):
         return twin
 
     def _score_block(self, users):
-        rows = [(self.user_draws_[:, users], self.user_bias_draws_[:, users])]
-        return self._ranked(*rows[0], self.train_.user_counts[users] == 0)
+        p, bias = self.user_draws_[:, users], self.user_bias_draws_[:, users]
+        return self._ranked(p, bias, self.train_.user_counts[users] == 0)
 
     def _score_nobody(self):
         return self._ranked(self.user_draws_[:, -1:], self.user_bias_draws_[:, -1:], np.ones(1, bool))[0]
@@ -332,7 +343,8 @@ class BayesianMF(Recommender):
         if by == "mean":
             return self._over_draws(p, bias)[0]
         if by == "thompson":
-            return np.stack([self._one_draw(rng, p[:, r], bias[:, r], new[r], roots) for r in range(p.shape[1])])
+            rows = range(p.shape[1])
+            return np.stack([self._one_draw(rng, p[:, r], bias[:, r], new[r], roots) for r in rows])
         mean, variance = self._over_draws(p, bias, new=new, roots=roots)
         return mean + z * np.sqrt(variance)
 
@@ -349,9 +361,11 @@ class BayesianMF(Recommender):
         return self.mean_ + self.scale_ * mean, self.scale_**2 * variance
 
     def _scores_of(self, d, p, bias):
-        return (p.astype(self.dtype) @ self.item_draws_[d, :-1].T).astype(np.float64) + self.item_bias_draws_[
-            d, :-1
-        ] + np.asarray(bias, np.float64)[:, None]
+        return (
+            (p.astype(self.dtype) @ self.item_draws_[d, :-1].T).astype(np.float64)
+            + self.item_bias_draws_[d, :-1]
+            + np.asarray(bias, np.float64)[:, None]
+        )
 
     def _row_variance(self, d, p, new, roots):
         """Variance of each score beyond that of the draws, shape (l, n)."""
@@ -366,10 +380,20 @@ class BayesianMF(Recommender):
         return own + self._prior_variance(d, p[:, None], q[None], new[:, None], rare[None])
 
     def _one_draw(self, rng, p, bias, new, roots):
-        d = rng.integers(len(self.noise_))
-        extra = self._row_variance(d, p[d : d + 1], np.array([new]), roots)[0]
-        score = self._scores_of(d, p[d : d + 1], bias[d : d + 1])[0]
-        return self.mean_ + self.scale_ * (score + np.sqrt(extra) * rng.standard_normal(len(score)))
+        """Scores of all items in one possible world: the person's vector is the same for all of them."""
+        d, k = rng.integers(len(self.noise_)), self.n_factors
+        row, z = np.append(p[d], bias[d]).astype(np.float64), rng.standard_normal(k + 1)
+        if roots is not None:
+            row += solve_triangular(roots[d], z, lower=True, trans="T")
+        elif new:
+            tight = np.sqrt(self.user_tightness_[d, 0])
+            row[:k] += solve_triangular(self.user_root_[d], z[:k], lower=True, trans="T") / tight
+            row[k] += z[k] / np.sqrt(self.user_bias_precision_[d]) / tight
+        score = self._scores_of(d, row[None, :k], row[k:])[0]
+        rare = np.flatnonzero(self.train_.item_counts == 0)
+        spread = self._prior_variance(d, row[None, :k], self.item_draws_[d, rare], False, True)
+        score[rare] += np.sqrt(spread) * rng.standard_normal(len(rare))
+        return self.mean_ + self.scale_ * score
 
     def _similarities(self, item):
         """Cosine of the factors within each draw, averaged: a rotation of all factors changes nothing."""
@@ -398,8 +422,9 @@ class BayesianMF(Recommender):
             solve_triangular(root, solve_triangular(root, a.T @ t, lower=True), lower=True, trans="T")
             for a, t, root in zip(x, target, roots, strict=True)
         ])  # fmt: skip
-        spread = roots / (self.noise_ / self.scale_)[:, None, None]
-        return {"factors": rows[:, :-1], "bias": float(rows[:, -1].mean()), "biases": rows[:, -1], "roots": spread}
+        roots = roots / (self.noise_ / self.scale_)[:, None, None]
+        bias = float(self.scale_ * rows[:, -1].mean())
+        return {"factors": rows[:, :-1], "bias": bias, "biases": rows[:, -1], "roots": roots}
 
     def _row_systems(self, codes, values):
         """Design, target, prior mean and Cholesky factor of a row's regression, for each draw."""
@@ -488,10 +513,15 @@ class _Kept:
     """Room for the draws that are kept."""
 
     def __init__(self, model, chain):
-        last = model.n_sweeps - model.n_burn_in
-        chosen = np.unique(np.linspace(model.n_sweeps, model.n_burn_in + 1, min(model.n_draws, last)).round())
+        k, dtype, last = model.n_factors, np.dtype(model.dtype), model.n_sweeps - model.n_burn_in
+        wanted = model.n_draws
+        if wanted == "auto":
+            rows = len(chain.users.rated) + len(chain.items.rated) + len(chain.users.coefficients)
+            fit = int(DRAWS_BYTES // (rows * (k + 1) * dtype.itemsize))
+            wanted = min(MOST_DRAWS, max(FEWEST_DRAWS, fit))
+        chosen = np.unique(np.linspace(model.n_sweeps, model.n_burn_in + 1, min(wanted, last)).round())
         self.at = {int(sweep): place for place, sweep in enumerate(chosen)}
-        draws, k, dtype = len(chosen), model.n_factors, np.dtype(model.dtype)
+        draws = len(chosen)
         self.chain, self.arrays = chain, {"noise": np.zeros(draws)}
         for name, side in (("user", chain.users), ("item", chain.items)):
             rows = len(side.rated) + 1
@@ -509,10 +539,11 @@ class _Kept:
         arrays["noise"][at] = chain.noise[0]
         arrays["user_coefficients"][at] = chain.users.coefficients
         for name, side in (("user", chain.users), ("item", chain.items)):
-            arrays[f"{name}_draws"][at, :-1], arrays[f"{name}_draws"][at, -1] = side.factors, side.mean[:-1]
-            arrays[f"{name}_bias_draws"][at, :-1], arrays[f"{name}_bias_draws"][at, -1] = side.bias, side.mean[-1]
-            arrays[f"{name}_tightness"][at] = side.tightness
-            arrays[f"{name}_root"][at], arrays[f"{name}_bias_precision"][at] = side.root, side.bias_precision[0]
+            factors, bias = (arrays[f"{name}_{part}"][at] for part in ("draws", "bias_draws"))
+            factors[:-1], factors[-1] = side.factors, side.mean[:-1]
+            bias[:-1], bias[-1] = side.bias, side.mean[-1]
+            arrays[f"{name}_tightness"][at], arrays[f"{name}_root"][at] = side.tightness, side.root
+            arrays[f"{name}_bias_precision"][at] = side.bias_precision[0]
 
     def predict(self, sweep, users, items):
         """Predictions of the draw that was kept last."""
@@ -533,15 +564,17 @@ def _features(name, table, ids):
         if table.index.has_duplicates:
             raise ValueError(f"{name}: got an id twice in the index; expected one row for each id")
         if not (table.dtypes.map(pd.api.types.is_numeric_dtype)).all():
-            raise ValueError(f"{name}: got columns that are no numbers; expected numbers, such as 0 and 1 for a word")
+            raise ValueError(f"{name}: got columns that are no numbers; expected numbers, such as 0 and 1")
         missing = pd.Index(ids).difference(table.index)
         if len(missing) == len(ids):
-            raise ValueError(f"{name}: got an index without any id of the ratings; expected their ids as index")
+            raise ValueError(f"{name}: got an index without any id of the ratings; expected their ids")
         table = table.reindex(ids).to_numpy(dtype=np.float64, copy=True)
         table[np.isin(np.asarray(ids), np.asarray(missing))] = 0.0
     matrix = csr_array(table) if issparse(table) else csr_array(np.asarray(table, dtype=np.float64))
     if matrix.shape[0] != len(ids):
-        raise ValueError(f"{name}: got {matrix.shape[0]} rows; expected {len(ids)}, one for each id of the ratings")
+        raise ValueError(
+            f"{name}: got {matrix.shape[0]} rows; expected {len(ids)}, one for each id of the ratings"
+        )
     if not np.isfinite(matrix.data).all():
         raise ValueError(f"{name}: got values that are not finite; expected numbers")
     return matrix

@@ -107,7 +107,8 @@ class Side:
         residual = np.zeros((len(self.rated), width))
         residual[self.rated] = rest - self.linear()[self.rated]
         residual, b = (
-            in_whole_vectors(x, dtype) for x in (self._white(residual) * roots[:, None], self._white(self.coefficients))
+            in_whole_vectors(x, dtype)
+            for x in (self._white(residual) * roots[:, None], self._white(self.coefficients))
         )
         noise, f, roots = rng.standard_normal(b.shape, dtype), self.by_feature, roots.astype(dtype)
         penalty = np.repeat(self.link, np.diff(self.blocks)).astype(dtype)

@@ -39,7 +39,7 @@ TYPES = ("uint8", "uint16", "int16", "uint32", "int32")
 STATIC = files(__package__) / "static" / "try_it"
 TEMPLATE = files(__package__) / "template"
 MARK = "recsys_helpers.serving.export"  # in the first line of a page, so that the next one may replace it
-# What the page's model is fitted with. Chapter 9 chooses these by cross-validation over people,
+# What the page's model is fitted with. Chapter 14 chooses these by cross-validation over people,
 # inside the training part of the common split.
 PAGE_SETTINGS = {"n_factors": 16, "reg": 10.0, "bias_reg": 3.0, "genres": True, "n_sweeps": 30, "tol": 0.0}
 
