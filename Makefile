@@ -100,6 +100,7 @@ bench: book .venv-bench/.installed
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/sgd.py
 	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/implicit.py
 	$(BIN)/python benchmarks/completion.py
+	BENCH_PYTHON=.venv-bench/bin/python $(BIN)/python benchmarks/bayes.py
 
 # ---- the leaderboard ---------------------------------------------------------
 

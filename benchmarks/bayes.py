@@ -11,6 +11,8 @@ quality   RMSE on a tenth of the embedded ratings held out, after the same numbe
 sweep     at MovieLens-32M's shape, rank 32: a sweep of BayesianMF (ids only) and an exact one of BiasedALS
 coverage  how many held-out ratings lie in intervals of 50, 80 and 95 percent: the embedded data and synthetic
           data, everybody and people with fewer than 50 training ratings
+questions the page's model on people held out: the error after 0, 5, 10 and 15 questions, asked by what would
+          tell most, by popularity, and at random; each with its difference to popularity, people resampled
 
 myFM lives in the environment whose interpreter BENCH_PYTHON names. A measurement is a process of its own; a
 sweep's cost is the difference between a long and a short fit after a warm-up. All contenders of a round run
@@ -45,6 +47,7 @@ PLAN = {
     ),
     "sweep": ([(name, "32m", 32) for name in ("ours-ids", "als")], 1),
     "coverage": ([("coverage", data, 16) for data in ("embedded", "synthetic")], 1),
+    "questions": ([("questions", "embedded", 16)], 1),
 }  # fmt: skip
 
 
@@ -179,11 +182,37 @@ def coverage(data, k, _):
     return out
 
 
+def questions(*_):
+    """All ratings; the splits are among people, five times."""
+    import pandas as pd
+
+    from recsys_helpers import load_movielens
+    from recsys_helpers.evaluation import paired_differences
+    from recsys_helpers.serving import simulate_questions
+    from recsys_helpers.serving.export import page_model
+
+    ways, model = ("telling", "popular", "random"), page_model(load_movielens("latest-small"))
+    told = pd.concat(
+        simulate_questions(model, strategies=ways, seed=seed).assign(fold=seed) for seed in range(20, 25)
+    )
+    rows = []
+    for n, part in told.groupby("questions"):
+        found = paired_differences(part, "popular")
+        answered = part.groupby("model")["answered"].mean()
+        for way in ways:
+            columns = ("value", "difference", "low", "high")
+            figures = {key: float(found.loc[way, key]) for key in columns}
+            rows.append({"asked": way, "questions": int(n), "answered": float(answered[way])} | figures)
+    return {"people": int(told["userId"].nunique()), "rows": rows}
+
+
 # ---- running ---------------------------------------------------------------------------------
 
 
 def measure(name, data, k):
-    work = {"ours": ours, "myfm": myfm, "als": als, "coverage": coverage}[name.split("-")[0]]
+    work = {"ours": ours, "myfm": myfm, "als": als, "coverage": coverage, "questions": questions}[
+        name.split("-")[0]
+    ]
     facts = work(data, k, name.endswith("sets"))
     return facts | {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
