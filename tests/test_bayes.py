@@ -285,6 +285,31 @@ def test_the_unit_does_not_matter(parts):
     np.testing.assert_allclose(two.predict(test), 2 * one.predict(test), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "triples",
+    [
+        [(1, 1, 3.0)],
+        [(1, 1, 3.0), (1, 2, 3.0)],
+        [(1, 1, 5.0), (2, 1, 1.0), (1, 2, 2.0)],
+        [(user, item, 3.0) for user in range(5) for item in range(6)],
+        [(0, item, float(item % 5 + 1)) for item in range(50)],
+        [(user, 0, user / 10) for user in range(5, 50)],
+    ],
+    ids=["one rating", "one user, two items", "three", "all alike", "one user", "one item"],
+)
+def test_small_tables(triples):
+    """A chain on little data moves far; it must neither stop there nor give numbers that are none."""
+    ratings = make_ratings(triples)
+    for sets in (True, False):
+        model = BayesianMF(**QUICK | {"sets": sets}).fit(ratings)
+        mean, std = model.predict(ratings, return_std=True)
+        assert np.isfinite(mean).all() and (std > 0).all()
+        newcomer = model.fold_in({triples[0][1]: triples[0][2]})
+        assert np.isfinite(newcomer.predict([triples[0][1]], return_std=True)).all()
+        for by in ("mean", "upper", "thompson"):
+            assert len(model.recommend(triples[0][0], by=by, exclude_rated=False, random_state=0)) > 0
+
+
 def test_history_and_what_is_kept(parts):
     model = BayesianMF(**QUICK | {"n_draws": 7}).fit(*parts)
     assert list(model.history_.index) == list(range(1, 41))

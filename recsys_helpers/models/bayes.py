@@ -167,7 +167,10 @@ class BayesianMF(Recommender):
             for name, array in found.items():
                 state[name][...] = array
 
-        loop = Loop(self, "sweep", self.n_sweeps, get=lambda: state, put=put, checkpoint=checkpoint, rng=rng)
+        loop = Loop(
+            self, "sweep", self.n_sweeps, get=lambda: state, put=put, draws=True, checkpoint=checkpoint,
+            rng=rng, advice="use dtype='float64'",
+        )  # fmt: skip
         # The matrices of a sweep are small: threads of BLAS would wait for one another.
         with threadpool_limits(1, user_api="blas"), loop:
             for sweep in loop:

@@ -62,6 +62,9 @@ class Loop:
     monotone : bool
         The objective cannot rise but for rounding (alternating exact steps). False: where it
         rises over `window` passes the fit stops, and goes back to its best pass.
+    draws : bool
+        Passes are draws of a sampler: the objective moves up and down, and only one that is not finite is
+        an error.
     advice : str
         What to change when the fit diverges.
     checkpoint : str or Path, optional
@@ -72,11 +75,11 @@ class Loop:
 
     def __init__(
         self, model, unit, bound, *, get, put, publish=None, validation=None, window=1, monotone=True,
-        advice="use a smaller learning rate or more regularization", checkpoint=None, rng=None,
+        draws=False, advice="use a smaller learning rate or more regularization", checkpoint=None, rng=None,
     ):  # fmt: skip
         self.model, self.unit, self.bound = model, unit, bound
         self.get, self.put, self.publish = get, put, publish
-        self.window, self.monotone, self.advice = window, monotone, advice
+        self.window, self.monotone, self.draws, self.advice = window, monotone, draws, advice
         self.tol = getattr(model, "tol", 0.0)
         self.patience = getattr(model, "patience", None)
         self.held = None
@@ -163,7 +166,7 @@ class Loop:
         name = "online_rmse" if "online_rmse" in row else "objective"
         figure = row[name]
         start = max(self.history[0][name] if self.history else abs(figure), self.floor[name])
-        if np.isfinite(figure) and figure <= DIVERGED * start:
+        if np.isfinite(figure) and (self.draws or figure <= DIVERGED * start):
             return
         grew = f"grew from {start:.3g} to {figure:.3g}" if np.isfinite(figure) else "grew beyond all numbers"
         raise DivergenceError(
