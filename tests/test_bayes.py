@@ -6,6 +6,7 @@ import pytest
 from conftest import make_ratings
 from scipy import stats
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from recsys_helpers import BayesianMF, BiasModel, Ratings, rmse
 from recsys_helpers.data.splits import random_holdout
@@ -136,13 +137,14 @@ def largest_z(repeats, seed, sweeps=4):
     chain, ratings = small_chain(seed)
     rng = np.random.default_rng(seed + 1)
     moved = []
-    for _ in range(repeats):
-        draw_from_prior(chain, rng)
-        before = told(chain)
-        for _ in range(sweeps):
-            new_data(chain, ratings, rng)
-            chain.sweep()
-        moved.append(told(chain) - before)
+    with threadpool_limits(1, user_api="blas"):
+        for _ in range(repeats):
+            draw_from_prior(chain, rng)
+            before = told(chain)
+            for _ in range(sweeps):
+                new_data(chain, ratings, rng)
+                chain.sweep()
+            moved.append(told(chain) - before)
     moved = np.array(moved)
     error = moved.std(axis=0, ddof=1) / np.sqrt(repeats)
     return np.abs(moved.mean(axis=0)) / np.maximum(error, 1e-12)
