@@ -73,6 +73,8 @@ api: $(VENV)/.installed
 
 # Three runs: the package in parallel; the chapters' plain copies in the wheel's environment, which must
 # give the committed outputs again; and the built pages, and the copies in JupyterLab, in a browser.
+# Two at a time fill two cores: more threads of BLAS in each would only wait for one another.
+test: export OPENBLAS_NUM_THREADS = 1
 test: book .venv-wheel/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not site and not browser"
 	rm -rf _build/elsewhere
