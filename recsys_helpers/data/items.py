@@ -124,6 +124,12 @@ def _genre_text(value, label, row):
     )
 
 
+def check_genres(ratings):
+    """Raise a ValueError unless the ratings carry what a model with ``genres=True`` learns from."""
+    if ratings.movies is None or "genres" not in ratings.movies.columns:
+        raise ValueError("genres: got True, but the ratings carry no movies table with a column genres")
+
+
 def genre_shares(ratings):
     """Which genres each item has, as shares that sum to 1.
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from ..checks import choice, either, flag, number, optional, seed, whole
-from ..data.items import genre_shares
+from ..data.items import check_genres, genre_shares
 from ..kernels import spans
 from ..kernels.als import solve_rows
 from .automatic import settled, unit, warn_if_behind
@@ -172,8 +172,8 @@ class BiasedALS(FactorModel):
     # ---- fitting --------------------------------------------------------------
 
     def _fit(self, ratings, validation, *, checkpoint=None):
-        if self.genres and (ratings.movies is None or "genres" not in ratings.movies.columns):
-            raise ValueError("genres: got True, but the ratings carry no movies table with a column genres")
+        if self.genres:
+            check_genres(ratings)
         self._settle(ratings)
         self._start(ratings)
         nothing = prior = np.zeros((1, self.n_factors), self.dtype), np.zeros(1, self.dtype)

@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
 from ..checks import check_choice, choice, either, flag, number, optional, seed, whole
-from ..data.items import genre_shares
+from ..data.items import check_genres, genre_shares
 from ..kernels import spans
 from ..kernels.bayes import average_pairs
 from .base import Recommender
@@ -142,8 +142,8 @@ class BayesianMF(Recommender):
     def _fit(self, ratings, validation, *, user_features=None, item_features=None, checkpoint=None):
         if self.n_burn_in >= self.n_sweeps:
             raise ValueError(f"n_burn_in: got {self.n_burn_in}; expected less than n_sweeps={self.n_sweeps}")
-        if self.genres and (ratings.movies is None or "genres" not in ratings.movies.columns):
-            raise ValueError("genres: got True, but the ratings carry no movies table with a column genres")
+        if self.genres:
+            check_genres(ratings)
         users = [_features("user_features", user_features, ratings.user_ids)]
         items = [_features("item_features", item_features, ratings.item_ids)]
         if self.genres:
@@ -177,7 +177,7 @@ class BayesianMF(Recommender):
                 chain.sweep()
                 told = {}
                 if sweep in kept.at:
-                    kept.keep(sweep, chain)
+                    kept.keep(sweep)
                     if validation is not None:
                         state["held_sum"] += kept.predict(sweep, *pairs)
                         error = state["held_sum"] / (kept.at[sweep] + 1) - values
@@ -334,8 +334,8 @@ class BayesianMF(Recommender):
         return twin
 
     def _score_block(self, users):
-        p, bias = self.user_draws_[:, users], self.user_bias_draws_[:, users]
-        return self._ranked(p, bias, self.train_.user_counts[users] == 0)
+        new = self.train_.user_counts[users] == 0
+        return self._ranked(self.user_draws_[:, users], self.user_bias_draws_[:, users], new)
 
     def _score_nobody(self):
         return self._ranked(self.user_draws_[:, -1:], self.user_bias_draws_[:, -1:], np.ones(1, bool))[0]
@@ -537,8 +537,8 @@ class _Kept:
             }
         self.arrays["user_coefficients"] = np.zeros((draws, len(chain.users.coefficients), k + 1), dtype)
 
-    def keep(self, sweep, chain):
-        at, arrays = self.at[sweep], self.arrays
+    def keep(self, sweep):
+        at, arrays, chain = self.at[sweep], self.arrays, self.chain
         arrays["noise"][at] = chain.noise[0]
         arrays["user_coefficients"][at] = chain.users.coefficients
         for name, side in (("user", chain.users), ("item", chain.items)):

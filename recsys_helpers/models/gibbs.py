@@ -70,11 +70,12 @@ class Side:
     def draw_prior(self, rng):
         """Mean, precisions and coefficients, given the rows."""
         rows = np.column_stack([self.factors, self.bias]).astype(np.float64)[self.rated]
-        rest = rows - self.linear()[self.rated] if len(self.link) else rows
+        linear = self.linear()[self.rated] if len(self.link) else 0.0
+        rest = rows - linear
         self._draw_tightness(rng, rest - self.mean)
         self._draw_spread(rng, rest, self.tightness[self.group[self.rated]])
         if len(self.link):
-            self._draw_coefficients(rng, rows - self.mean, np.sqrt(self.tightness[self.group]))
+            self._draw_coefficients(rng, rows - self.mean - linear, np.sqrt(self.tightness[self.group]))
 
     def _draw_tightness(self, rng, rest):
         """Gamma, for each group of rows."""
@@ -105,7 +106,7 @@ class Side:
         """The map from features to rows, and its precision, block by block."""
         dtype, width = self.dtype, rest.shape[1]
         residual = np.zeros((len(self.rated), width))
-        residual[self.rated] = rest - self.linear()[self.rated]
+        residual[self.rated] = rest
         residual, b = (
             in_whole_vectors(x, dtype)
             for x in (self._white(residual) * roots[:, None], self._white(self.coefficients))

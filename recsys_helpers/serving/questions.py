@@ -465,6 +465,4 @@ def _rows(model):
 
 def _normal_matrix(model, x):
     """A of the rows x."""
-    times = max(len(x), 1) if model.weighted else 1
-    penalties = np.append(np.full(model.n_factors, model.reg_), model.bias_reg_)
-    return x.T @ x + np.diag(times * penalties)
+    return x.T @ x + np.diag(model._penalties(max(len(x), 1)))
